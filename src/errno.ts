@@ -1,0 +1,45 @@
+/** The Linux error numbers in use here, positive as errno(3) has them, and what they mean. */
+
+import { constants } from 'node:os';
+import { getSystemErrorMap } from 'node:util';
+
+/**
+ * The numbers of the machine that we run on (they are the same on x64 and arm64). A few that Node
+ * does not list are added as asm-generic/errno.h has them.
+ */
+export const errno = { ...constants.errno, ESHUTDOWN: 108, ENOTBLK: 15 } as const;
+
+/** `EIO` for 5; `error 999` for a number nobody knows. */
+export function errnoName(code: number): string {
+  const known = getSystemErrorMap().get(-code);
+  return known === undefined ? `error ${code}` : known[0];
+}
+
+/** `i/o error` for 5. */
+export function errnoText(code: number): string {
+  const known = getSystemErrorMap().get(-code);
+  return known === undefined ? `error ${code}` : known[1];
+}
+
+/** An error that came as an errno. */
+export class ErrnoError extends Error {
+  override readonly name = 'ErrnoError';
+  /** The name of the number, as Node's own system errors have it: `EIO`. */
+  readonly code: string;
+
+  constructor(
+    /** Positive. */
+    readonly errno: number,
+    /** What was tried; the message is made of it. */
+    what: string,
+  ) {
+    super(`${what}: ${errnoText(errno)}`);
+    this.code = errnoName(errno);
+  }
+}
+
+/** The same for the result of a native call, which gives the errno negated. */
+export function checkResult(result: number, what: string): number {
+  if (result < 0) throw new ErrnoError(-result, what);
+  return result;
+}

@@ -1,0 +1,109 @@
+/**
+ * The typed loader of the addon in native-bindings/: system calls, and nothing else.
+ *
+ * Every call gives a result that is 0 or more, or the negated errno; nothing throws but a call with
+ * arguments of the wrong type or outside their buffer, which is a bug of the caller. Descriptors made
+ * here are close-on-exec and, for sockets and /dev/fuse, non-blocking.
+ */
+
+import { createRequire } from 'node:module';
+
+/** Events of a PollWatcher; the values are libuv's. */
+export const READABLE = 1;
+export const WRITABLE = 2;
+
+/** Watches one descriptor, which it does not own: close the watcher first, then the descriptor. */
+export interface PollWatcher {
+  /** Watches for these events from now on, in place of those before. Holds the event loop open. */
+  start(events: number): void;
+  stop(): void;
+  /** Stops for good. May be called twice. */
+  close(): void;
+}
+
+export interface Native {
+  /**
+   * @param callback gets 0 and the events, or a negative errno and 0 when the descriptor is in an
+   *   error state, where a read or a write tells which one
+   */
+  PollWatcher: new (fd: number, callback: (status: number, events: number) => void) => PollWatcher;
+
+  read(fd: number, bytes: Uint8Array, start: number, length: number): number;
+  write(fd: number, bytes: Uint8Array, start: number, length: number): number;
+  /**
+   * Gathered forms. Part i is `ranges[2i + 1]` bytes of `buffers[i]` from `ranges[2i]` on.
+   * @param count how many parts, from `first` on; 1 to 1024
+   */
+  readv(
+    fd: number,
+    buffers: readonly Uint8Array[],
+    ranges: Uint32Array,
+    first: number,
+    count: number,
+  ): number;
+  /** As `readv`. A write to a closed socket gives -EPIPE; no signal is raised. */
+  writev(
+    fd: number,
+    buffers: readonly Uint8Array[],
+    ranges: Uint32Array,
+    first: number,
+    count: number,
+  ): number;
+  close(fd: number): number;
+  /** For descriptors that we inherited. */
+  setNonblocking(fd: number, on: boolean): number;
+  setCloseOnExec(fd: number, on: boolean): number;
+  /** A copy of a descriptor, close-on-exec. */
+  dup(fd: number): number;
+
+  /** A listening socket at a path; a leading NUL makes it abstract. */
+  unixListen(path: string, backlog: number): number;
+  /** Connects without waiting. -EAGAIN: the backlog is full, try again later. */
+  unixConnect(path: string): number;
+  /** A listening socket on a numeric IPv4 or IPv6 address, with SO_REUSEADDR. */
+  tcpListen(address: string, port: number, backlog: number): number;
+  /** Starts to connect to a numeric address, with TCP_NODELAY; writable when done, then ask `socketError`. */
+  tcpConnect(address: string, port: number): number;
+  /** The port that a TCP socket is bound to. */
+  tcpPort(fd: number): number;
+  /** The pending error of a socket as a negated errno, or 0 (SO_ERROR). */
+  socketError(fd: number): number;
+  /** The next connection; TCP_NODELAY is set on it where it is TCP. */
+  accept(fd: number): number;
+  /** A connected pair of Unix stream sockets; 0, and the two in `out`. Blocking. */
+  socketpair(out: Int32Array): number;
+  /** One byte and one descriptor (SCM_RIGHTS), waiting for it. -ENODATA at the end of the stream. */
+  receiveDescriptor(fd: number): Promise<number>;
+
+  /** Opens /dev/fuse. */
+  openFuse(): number;
+  /** mount(2). @param flags MS_* */
+  mount(source: string, target: string, type: string, flags: number, data: string): number;
+  /** umount2(2), off the event loop, as it waits for us. @param flags MNT_*, UMOUNT_NOFOLLOW */
+  umount(target: string, flags: number): Promise<number>;
+
+  /** fallocate(2), off the event loop. */
+  fallocate(fd: number, mode: number, offset: bigint, length: bigint): Promise<number>;
+  /** lseek(2), off the event loop: the new offset, or a negated errno. */
+  lseek(fd: number, offset: bigint, whence: number): Promise<bigint>;
+  /** truncate(2), off the event loop. */
+  truncate(path: string, size: bigint): Promise<number>;
+}
+
+const require = createRequire(import.meta.url);
+
+/** Seen from dist/src/, where the compiled file is. */
+const ADDON = '../../native-bindings/build/Release/native.node';
+
+function load(): Native {
+  try {
+    return require(ADDON) as Native;
+  } catch (error) {
+    throw new Error(
+      `the native addon could not be loaded; run "npm rebuild" in the package's folder (${String(error)})`,
+      { cause: error },
+    );
+  }
+}
+
+export const native: Native = load();

@@ -1,0 +1,33 @@
+/** What the two sides agreed on in a handshake. */
+
+import type { BlockLimits } from '../disk/disk.js';
+
+export interface NegotiatedExport {
+  /** In bytes. */
+  readonly size: bigint;
+  /** TransmissionFlag bits. */
+  readonly flags: number;
+  /** As the server told them, or the defaults of the protocol. */
+  readonly limits: BlockLimits;
+  readonly structuredReplies: boolean;
+  /** The id under which base:allocation is reported, or undefined where it was not agreed. */
+  readonly allocationId: number | undefined;
+}
+
+/** Where a server listens. */
+export type Address =
+  | { readonly kind: 'unix'; readonly path: string }
+  | { readonly kind: 'tcp'; readonly host: string; readonly port: number };
+
+/** An export of a server. */
+export interface Target {
+  readonly address: Address;
+  readonly exportName: string;
+}
+
+/** For messages: `nbd://host:10809` or `nbd+unix: /run/socket`. */
+export function addressText(address: Address): string {
+  if (address.kind === 'unix') return address.path.replace(/^\0/, '@');
+  const host = address.host.includes(':') ? `[${address.host}]` : address.host;
+  return `${host}:${address.port}`;
+}
