@@ -97,8 +97,14 @@ export function converse<T>(
       while (!over) {
         const count = transport.receive(place, filled, place.length - filled);
         if (count === -errno.EAGAIN) return;
-        if (count === 0) return fail(new EndOfStreamError(received === 0));
-        if (count < 0) return fail(new ErrnoError(-count, 'receive'));
+        if (count === 0) {
+          fail(new EndOfStreamError(received === 0));
+          return;
+        }
+        if (count < 0) {
+          fail(new ErrnoError(-count, 'receive'));
+          return;
+        }
         filled += count;
         received += count;
         if (filled === place.length) advance(place);
