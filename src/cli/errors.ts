@@ -1,0 +1,29 @@
+/** What ends the command, with a message that is one line for the user. */
+
+/** A command line that cannot be understood: the usage follows the message, and the exit status is 2. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError';
+}
+
+/** Something that was asked for cannot be done: exit status 1. */
+export class CommandError extends Error {
+  override readonly name = 'CommandError';
+}
+
+/** A signal came before the disk was mounted. */
+export class Interrupted extends Error {
+  override readonly name = 'Interrupted';
+
+  constructor(readonly signal: NodeJS.Signals) {
+    super(`stopped by ${signal} before the disk was mounted`);
+  }
+}
+
+/** An error that nobody caught: a bug of ours. */
+export class InternalError extends Error {
+  override readonly name = 'InternalError';
+
+  constructor(cause: unknown) {
+    super(`internal error: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+  }
+}

@@ -1,0 +1,84 @@
+/** The command `tsnbdfuse`, from its arguments to its exit status. */
+
+import { readFileSync } from 'node:fs';
+import { enableTrace } from '../trace.js';
+import { parseCommandLine, USAGE } from './command-line.js';
+import type { CommandLine, MountCommand } from './command-line.js';
+import { InternalError, Interrupted, UsageError } from './errors.js';
+import { say, surviveClosedOutput } from './messages.js';
+import { Interruptions } from './signals.js';
+
+/** The errors whose message is all that the user needs. By name: not all of their files are loaded. */
+const EXPECTED = new Set([
+  'CommandError',
+  'MountError',
+  'UriError',
+  'HandshakeError',
+  'ErrnoError',
+]);
+
+function version(): string {
+  const manifest = JSON.parse(
+    readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'),
+  ) as { version: string };
+  return manifest.version;
+}
+
+/**
+ * @param args without those of the interpreter
+ * @returns the exit status; never rejects
+ */
+export async function main(args: readonly string[]): Promise<number> {
+  surviveClosedOutput();
+  let commandLine: CommandLine;
+  try {
+    commandLine = parseCommandLine(args);
+  } catch (error) {
+    if (!(error instanceof UsageError)) return await reportError(error);
+    say(error.message);
+    process.stderr.write(`${USAGE}\n`);
+    return 2;
+  }
+  switch (commandLine.kind) {
+    case 'help':
+      process.stdout.write(commandLine.text);
+      return 0;
+    case 'version':
+      process.stdout.write(`tsnbdfuse ${version()}\n`);
+      return 0;
+    case 'mount':
+      return runMount(commandLine);
+  }
+}
+
+async function runMount(command: MountCommand): Promise<number> {
+  if (command.verbose) enableTrace();
+  const interruptions = new Interruptions();
+  try {
+    // Only now: a mistake in the command line, or a call for help, is answered without it.
+    const { serve } = await import('./serve.js');
+    return await serve(command, interruptions);
+  } catch (error) {
+    return await reportError(error);
+  } finally {
+    interruptions.close();
+  }
+}
+
+/** @returns the exit status */
+async function reportError(error: unknown): Promise<number> {
+  if (error instanceof Interrupted) {
+    say(error.message);
+    const { interruptedStatus } = await import('./serve.js');
+    return interruptedStatus(error);
+  }
+  if (error instanceof Error && EXPECTED.has(error.name)) {
+    say(error.message);
+    return 1;
+  }
+  const internal = error instanceof InternalError ? error : new InternalError(error);
+  say(`${internal.message} (a bug; please report it with what follows)`);
+  const stack = internal.cause instanceof Error ? internal.cause.stack : internal.stack;
+  process.stderr.write(`${stack ?? ''}\n`);
+  return 1;
+}

@@ -1,0 +1,20 @@
+/** Lines on standard error for the user. */
+
+/** Control characters, which a file name or a server may bring along, would break the line. */
+function oneLine(text: string): string {
+  // eslint-disable-next-line no-control-regex -- they are what is looked for
+  return text.replace(/\s*\n\s*/g, ' ').replace(/[\u0000-\u001f\u007f]/g, '?');
+}
+
+export function say(message: string): void {
+  process.stderr.write(`tsnbdfuse: ${oneLine(message)}\n`);
+}
+
+/**
+ * Goes on without a standard error or output that somebody closed: a mount must not end because the
+ * terminal that it was started from did.
+ */
+export function surviveClosedOutput(): void {
+  process.stderr.on('error', () => undefined);
+  process.stdout.on('error', () => undefined);
+}

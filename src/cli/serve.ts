@@ -1,0 +1,256 @@
+/** The life of a mount: from the checks before it to the exit status after it. */
+
+import { constants } from 'node:os';
+import { errnoText } from '../errno.js';
+import { checkMountpoint, unmountCommand } from '../fuse/mountpoint.js';
+import type { Mount } from '../fuse/mount.js';
+import type { NbdDisk } from '../nbd/nbd-disk.js';
+import { traceMain } from '../trace.js';
+import type { MountCommand } from './command-line.js';
+import { TOO_LATE, within } from './deadline.js';
+import { CommandError, InternalError } from './errors.js';
+import type { Interrupted } from './errors.js';
+import { checkFuse } from './fuse-available.js';
+import { findHolders } from './holders.js';
+import { say } from './messages.js';
+import type { Origin } from './origin.js';
+import { Pidfile } from './pidfile.js';
+import type { Interruptions } from './signals.js';
+
+/** Milliseconds for the requests that are in flight when the disk is closed. */
+const CLOSE_DEADLINE = 12_000;
+/** Milliseconds that a mount detached lazily has for those who still hold the file. */
+const LAZY_DEADLINE = 5_000;
+/** Milliseconds for a flush at the very end. */
+const FLUSH_DEADLINE = 10_000;
+
+/**
+ * Serves the disk until it is unmounted.
+ *
+ * @returns the exit status
+ * @throws CommandError, MountError, UriError, HandshakeError: nothing was mounted; Interrupted
+ */
+export async function serve(command: MountCommand, interruptions: Interruptions): Promise<number> {
+  // In the order of their cost; the server is not started before all that can fail without it is known.
+  const mountpoint = await checkMountpoint(command.mountpoint);
+  await checkFuse();
+  const pidfile =
+    command.pidfile === undefined ? undefined : await Pidfile.prepare(command.pidfile);
+  const origin = await openOrigin(command);
+  try {
+    const disk = await connect(origin, interruptions);
+    const session = new Session(command, mountpoint, origin, disk, pidfile);
+    return Math.max(await session.run(interruptions), await closeOrigin(origin));
+  } catch (error) {
+    await closeOrigin(origin);
+    throw error;
+  }
+}
+
+/** @returns the exit status as far as the end of the server goes */
+async function closeOrigin(origin: Origin): Promise<number> {
+  const problem = await origin.close();
+  if (problem === undefined) return 0;
+  say(problem);
+  return 1;
+}
+
+async function connect(origin: Origin, interruptions: Interruptions): Promise<NbdDisk> {
+  const connecting = origin.connect();
+  // Loaded while the server starts.
+  import('../fuse/mount.js').catch(() => undefined);
+  try {
+    return await interruptions.orEarlier(connecting);
+  } catch (error) {
+    // A disk that comes after an interruption is not wanted any more.
+    connecting.then(
+      (disk) => disk.close(),
+      () => undefined,
+    );
+    throw error;
+  }
+}
+
+async function openOrigin(command: MountCommand): Promise<Origin> {
+  const { source } = command;
+  switch (source.kind) {
+    case 'uri': {
+      const [{ parseNbdUri }, { UriOrigin }] = await Promise.all([
+        import('../nbd/uri.js'),
+        import('./origin.js'),
+      ]);
+      return new UriOrigin(source.uri, parseNbdUri(source.uri), command.connectTimeout);
+    }
+    case 'captive': {
+      const [{ CaptiveServer }, { CaptiveOrigin }] = await Promise.all([
+        import('./captive-server.js'),
+        import('./origin.js'),
+      ]);
+      const server = await CaptiveServer.start(source.command, { showOutput: command.verbose });
+      return new CaptiveOrigin(server, command.connectTimeout);
+    }
+  }
+}
+
+/** From a connected disk to a closed one. */
+class Session {
+  readonly #command: MountCommand;
+  readonly #mountpoint: string;
+  readonly #origin: Origin;
+  readonly #disk: NbdDisk;
+  readonly #pidfile: Pidfile | undefined;
+  /** The sentence about a server that died, and the line made of it; undefined while it lives. */
+  #loss: Promise<string> | undefined;
+  #report: Promise<void> | undefined;
+  #mounted = false;
+
+  constructor(
+    command: MountCommand,
+    mountpoint: string,
+    origin: Origin,
+    disk: NbdDisk,
+    pidfile: Pidfile | undefined,
+  ) {
+    this.#command = command;
+    this.#mountpoint = mountpoint;
+    this.#origin = origin;
+    this.#disk = disk;
+    this.#pidfile = pidfile;
+    disk.onLost = (reason) => {
+      this.#loss = origin.explainLoss(reason);
+      if (this.#mounted) this.#report = this.#reportLoss(this.#loss);
+    };
+  }
+
+  /** As the user wrote the mountpoint. */
+  get #shown(): string {
+    return this.#command.mountpoint;
+  }
+
+  async #reportLoss(loss: Promise<string>): Promise<void> {
+    const what = await loss;
+    say(
+      this.#mounted
+        ? `${what}; ${this.#shown} now gives I/O errors: unmount it with: ${unmountCommand(this.#shown)}`
+        : `${what}; what was written last to ${this.#shown} may be lost`,
+    );
+  }
+
+  async run(interruptions: Interruptions): Promise<number> {
+    try {
+      await this.#checkDisk();
+      const mount = await this.#mount();
+      try {
+        await this.#pidfile?.write();
+        return await this.#untilEnd(mount, interruptions);
+      } catch (error) {
+        await within(mount.unmount({ lazy: true }), LAZY_DEADLINE);
+        throw error;
+      } finally {
+        this.#mounted = false;
+        this.#pidfile?.remove();
+      }
+    } finally {
+      if ((await within(this.#disk.close(), CLOSE_DEADLINE)) === TOO_LATE) {
+        say(`${this.#origin.name} does not answer; its connection is dropped`);
+      }
+      await this.#report;
+    }
+  }
+
+  async #checkDisk(): Promise<void> {
+    if (this.#loss !== undefined) throw new CommandError(await this.#loss);
+    const { info } = this.#disk;
+    if (info.size === 0n) {
+      throw new CommandError(
+        `${this.#origin.name} has an export of size 0: there is nothing to show`,
+      );
+    }
+    if (info.readOnly || this.#command.readOnly || info.canFlush || info.canFua) return;
+    say(
+      `${this.#origin.name} can neither flush nor write through: what is written to ${this.#shown} may be lost with the server, also after an fsync`,
+    );
+  }
+
+  async #mount(): Promise<Mount> {
+    const { mountDisk } = await import('../fuse/mount.js');
+    const mount = await mountDisk(this.#disk, this.#mountpoint, {
+      readOnly: this.#command.readOnly,
+      cache: this.#command.cache,
+      exclusive: this.#origin.exclusive,
+      source: this.#origin.mountSource,
+      warn: say,
+    });
+    this.#mounted = true;
+    // The server may have died while the mount was made.
+    if (this.#loss !== undefined) this.#report ??= this.#reportLoss(this.#loss);
+    return mount;
+  }
+
+  /** @returns the exit status */
+  async #untilEnd(mount: Mount, interruptions: Interruptions): Promise<number> {
+    const ended = mount.ended.then((end) => ({ kind: 'ended', ...end }) as const);
+    for (let requests = 0; ;) {
+      const event = await Promise.race([ended, interruptions.next]);
+      if (event.kind === 'ended') return this.#exitStatus(event.flushError);
+      interruptions.take();
+      if (event.kind === 'crash') throw new InternalError(event.error);
+      traceMain('%s', event.signal);
+      requests++;
+      if (requests === 1) await this.#unmount(mount);
+      else return this.#detach(mount, interruptions);
+    }
+  }
+
+  #exitStatus(flushError: number): number {
+    // That nothing could be flushed to a server that died has been told with its death.
+    if (this.#loss !== undefined) return 1;
+    if (flushError === 0) return 0;
+    say(
+      `the last flush of ${this.#shown} failed (${errnoText(flushError)}): what was written last may be lost`,
+    );
+    return 1;
+  }
+
+  /** After a first signal. The mount ends when this worked, and stays when it is busy. */
+  async #unmount(mount: Mount): Promise<void> {
+    const result = await mount.unmount({ lazy: false });
+    // Somebody else was faster.
+    if (result === 0 || result === -constants.errno.EINVAL) return;
+    if (result === -constants.errno.EBUSY) {
+      const holders = await findHolders(this.#mountpoint);
+      const who = holders.length === 0 ? '' : `: ${holders.join(', ')} has it open`;
+      say(
+        `${this.#shown} is busy${who}; close it and unmount with: ${unmountCommand(this.#shown)}, or send the signal again to detach it now`,
+      );
+      return;
+    }
+    say(`${this.#shown} cannot be unmounted: ${errnoText(-result)}`);
+  }
+
+  /** After a second signal: the file leaves the folder at once, whoever holds it. */
+  async #detach(mount: Mount, interruptions: Interruptions): Promise<number> {
+    const result = await within(mount.unmount({ lazy: true }), LAZY_DEADLINE);
+    traceMain('detached: %s', result);
+    const end = await Promise.race([within(mount.ended, LAZY_DEADLINE), interruptions.next]);
+    if (end !== TOO_LATE && 'flushError' in end) return this.#exitStatus(end.flushError);
+    const { flushDisk } = await import('../disk/promises.js');
+    const flushed = await within(
+      flushDisk(this.#disk).then(
+        () => true,
+        () => false,
+      ),
+      FLUSH_DEADLINE,
+    );
+    await this.#report;
+    say(
+      `${this.#shown} was detached while it was open${flushed === true ? '' : ', and the last flush failed'}: what its users had not yet written with fsync is lost`,
+    );
+    return 1;
+  }
+}
+
+/** The exit status for a signal that came before the mount, as a shell has it. */
+export function interruptedStatus(error: Interrupted): number {
+  return 128 + constants.signals[error.signal];
+}

@@ -1,0 +1,15 @@
+/** The entry point of bin/tsnbdfuse. */
+
+import { traceMain } from '../trace.js';
+import { main } from './main.js';
+
+process.exitCode = await main(process.argv.slice(2));
+
+// All that held the event loop is closed by now, so that the process ends by itself. Were anything
+// forgotten (a bug that this trace helps to find), a user should not have to look at a command that
+// has done its work and does not return. The timer itself holds nothing.
+const LAST_RESORT = 1_000;
+setTimeout(() => {
+  traceMain('still holding the event loop: %o', process.getActiveResourcesInfo());
+  process.exit();
+}, LAST_RESORT).unref();

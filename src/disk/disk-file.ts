@@ -1,0 +1,284 @@
+/**
+ * A disk as a file: what a tool gets that treats the disk as an ordinary file of a fixed size. Nothing
+ * here knows the FUSE protocol. The table in ARCHITECTURE.md, "The file we show", is what it implements.
+ *
+ * Errors are given back as positive Linux errnos, 0 for success.
+ */
+
+import { errno } from '../errno.js';
+import { DURABLE, NOT_DURABLE } from './disk.js';
+import type { Disk, Extent, Reply, ZeroOptions } from './disk.js';
+import { WriteTracker } from './write-tracker.js';
+
+export const S_IFREG = 0o100000;
+const PERMISSIONS = 0o7777;
+const SET_ID_BITS = 0o6000;
+
+/** Bits of fallocate(2)'s mode. */
+export const FALLOC_FL_KEEP_SIZE = 0x01;
+export const FALLOC_FL_PUNCH_HOLE = 0x02;
+export const FALLOC_FL_ZERO_RANGE = 0x10;
+
+/** lseek(2)'s whence. */
+export const SEEK_DATA = 3;
+export const SEEK_HOLE = 4;
+
+const PUNCH: ZeroOptions = { fua: false, noHole: false };
+const KEEP_ALLOCATED: ZeroOptions = { fua: false, noHole: true };
+
+/** What stat(2) tells. Times are in nanoseconds since the epoch. */
+export interface Attributes {
+  readonly size: bigint;
+  /** Of 512 bytes each. */
+  readonly blocks: bigint;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly atime: bigint;
+  readonly mtime: bigint;
+  readonly ctime: bigint;
+  readonly blockSize: number;
+}
+
+/** What chmod, chown, utimensat and truncate change; what is undefined stays. */
+export interface AttributeChange {
+  readonly size?: bigint | undefined;
+  readonly mode?: number | undefined;
+  readonly uid?: number | undefined;
+  readonly gid?: number | undefined;
+  readonly atime?: bigint | 'now' | undefined;
+  readonly mtime?: bigint | 'now' | undefined;
+  readonly ctime?: bigint | undefined;
+  /** Takes the set-user-id and set-group-id bits away, as every change by an ordinary user does. */
+  readonly dropSetId?: boolean | undefined;
+}
+
+export interface DiskFileOptions {
+  /** Also where the disk itself could be written. */
+  readonly readOnly: boolean;
+  readonly uid: number;
+  readonly gid: number;
+  readonly permissions: number;
+}
+
+/** The answer to `seek`: an errno, or 0 and where it leads. */
+export type SeekReply = (code: number, offset: bigint) => void;
+
+export class DiskFile {
+  readonly disk: Disk;
+  readonly size: bigint;
+  readonly readOnly: boolean;
+  /** A power of two from 512 on: what stat's st_blksize may be, whatever the server prefers. */
+  readonly blockSize: number;
+  /** How many open handles may write. */
+  #writers = 0;
+  readonly #tracker = new WriteTracker();
+
+  #mode: number;
+  #uid: number;
+  #gid: number;
+  #atime: bigint;
+  #mtime: bigint;
+  #ctime: bigint;
+
+  constructor(disk: Disk, options: DiskFileOptions) {
+    this.disk = disk;
+    this.size = disk.info.size;
+    this.readOnly = options.readOnly || disk.info.readOnly;
+    this.blockSize = Math.min(Math.max(disk.info.limits.preferred, 4096), 1024 * 1024);
+    this.#mode = S_IFREG | (options.permissions & PERMISSIONS & (this.readOnly ? ~0o222 : ~0));
+    this.#uid = options.uid;
+    this.#gid = options.gid;
+    this.#atime = this.#mtime = this.#ctime = now();
+  }
+
+  attributes(): Attributes {
+    return {
+      size: this.size,
+      // Never 0 for a disk: tar -S would take it for one hole.
+      blocks: (this.size + 511n) / 512n,
+      mode: this.#mode,
+      uid: this.#uid,
+      gid: this.#gid,
+      atime: this.#atime,
+      mtime: this.#mtime,
+      ctime: this.#ctime,
+      blockSize: this.blockSize,
+    };
+  }
+
+  /**
+   * Attributes live as long as the mount. The size never changes: cutting the file to nothing, as
+   * O_TRUNC does, or to the size it has, succeeds without effect, as it does for a block device.
+   */
+  change(change: AttributeChange): number {
+    if (change.size !== undefined && change.size !== 0n && change.size !== this.size) {
+      return errno.EINVAL;
+    }
+    const time = now();
+    if (change.mode !== undefined) this.#mode = S_IFREG | (change.mode & PERMISSIONS);
+    if (change.dropSetId === true) this.dropSetId();
+    if (change.uid !== undefined) this.#uid = change.uid;
+    if (change.gid !== undefined) this.#gid = change.gid;
+    if (change.atime !== undefined) this.#atime = change.atime === 'now' ? time : change.atime;
+    if (change.mtime !== undefined) this.#mtime = change.mtime === 'now' ? time : change.mtime;
+    this.#ctime = change.ctime ?? time;
+    return 0;
+  }
+
+  dropSetId(): void {
+    this.#mode &= ~SET_ID_BITS;
+  }
+
+  open(forWriting: boolean): number {
+    if (forWriting && this.readOnly) return errno.EROFS;
+    if (forWriting) this.#writers++;
+    return 0;
+  }
+
+  released(forWriting: boolean): void {
+    if (forWriting) this.#writers--;
+  }
+
+  /** access(2): the kernel has checked the rest. */
+  access(forWriting: boolean): number {
+    return forWriting && this.readOnly ? errno.EROFS : 0;
+  }
+
+  /** How many of `length` bytes at `offset` there are; 0 at the end and past it. */
+  readable(offset: bigint, length: number): number {
+    const left = this.size - offset;
+    if (left <= 0n) return 0;
+    return left < BigInt(length) ? Number(left) : length;
+  }
+
+  /**
+   * How many of `length` bytes at `offset` can be written: short at the end, as on a block device.
+   * None there is ENOSPC.
+   */
+  writable(offset: bigint, length: number): number {
+    return this.readOnly ? 0 : this.readable(offset, length);
+  }
+
+  /**
+   * Writes within the disk.
+   * @param durable answered only when it is durable, as O_SYNC and O_DSYNC promise
+   */
+  write(
+    offset: bigint,
+    bytes: Buffer,
+    start: number,
+    length: number,
+    durable: boolean,
+    reply: Reply,
+  ): void {
+    this.#mtime = this.#ctime = now();
+    const { disk } = this;
+    if (!durable) {
+      disk.write(offset, bytes, start, length, NOT_DURABLE, this.#tracker.tracked(reply));
+    } else if (disk.info.canFua) {
+      // Nothing to track: it is durable when it is answered.
+      disk.write(offset, bytes, start, length, DURABLE, reply);
+    } else {
+      const written = this.#tracker.tracked(this.#thenFlush(reply));
+      disk.write(offset, bytes, start, length, NOT_DURABLE, written);
+    }
+  }
+
+  #thenFlush(reply: Reply): Reply {
+    return {
+      done: (code) => {
+        if (code === 0) this.sync(reply);
+        else reply.done(code);
+      },
+    };
+  }
+
+  /** fsync, fdatasync and close: answered after the disk's flush, if anything was written since the last. */
+  sync(reply: Reply): void {
+    const mark = this.#tracker.mark();
+    if (mark === undefined) {
+      reply.done(0);
+      return;
+    }
+    this.disk.flush({
+      done: (code) => {
+        if (code === 0) this.#tracker.flushed(mark);
+        reply.done(code);
+      },
+    });
+  }
+
+  /**
+   * fallocate(2) for a disk: making a hole and zeroing, which both make a range read as zeroes. It
+   * never trims, since what a trimmed range reads is undefined, and mkfs relies on zeroes.
+   */
+  allocate(mode: number, offset: bigint, length: bigint, reply: Reply): void {
+    const keepSize = (mode & FALLOC_FL_KEEP_SIZE) !== 0;
+    const what = mode & ~FALLOC_FL_KEEP_SIZE;
+    if (this.readOnly) {
+      reply.done(errno.EROFS);
+      return;
+    }
+    if (what !== FALLOC_FL_PUNCH_HOLE && what !== FALLOC_FL_ZERO_RANGE) {
+      reply.done(errno.EOPNOTSUPP);
+      return;
+    }
+    const past = offset + length > this.size;
+    if (past && !keepSize) {
+      reply.done(errno.ENOSPC);
+      return;
+    }
+    const count = past ? this.size - offset : length;
+    if (count <= 0n) {
+      reply.done(0);
+      return;
+    }
+    this.#mtime = this.#ctime = now();
+    const options = what === FALLOC_FL_PUNCH_HOLE ? PUNCH : KEEP_ALLOCATED;
+    this.disk.zero(offset, count, options, this.#tracker.tracked(reply));
+  }
+
+  /**
+   * lseek(2) with SEEK_DATA or SEEK_HOLE. A hole is what reads as zeroes; what is only not allocated
+   * may read as anything. While somebody may write all is data: the kernel does not write its dirty
+   * pages back before it asks, so that the disk may not know of data yet.
+   */
+  seek(offset: bigint, whence: number, reply: SeekReply): void {
+    if (offset >= this.size) {
+      reply(errno.ENXIO, 0n);
+    } else if (!this.disk.info.canExtents || this.#writers > 0) {
+      reply(0, whence === SEEK_DATA ? offset : this.size);
+    } else {
+      this.#seekFrom(offset, whence === SEEK_HOLE, reply);
+    }
+  }
+
+  #seekFrom(from: bigint, wantHole: boolean, reply: SeekReply): void {
+    if (from >= this.size) {
+      // There is a hole behind the last byte, and no data.
+      if (wantHole) reply(0, this.size);
+      else reply(errno.ENXIO, 0n);
+      return;
+    }
+    this.disk.extents(from, this.size - from, {
+      extents: (extents: readonly Extent[]) => {
+        let at = from;
+        for (const extent of extents) {
+          if (extent.zero === wantHole && at < this.size) {
+            reply(0, at);
+            return;
+          }
+          at += extent.length;
+        }
+        this.#seekFrom(at, wantHole, reply);
+      },
+      // A server that cannot tell has no holes.
+      fail: () => reply(0, wantHole ? this.size : from),
+    });
+  }
+}
+
+function now(): bigint {
+  return BigInt(Date.now()) * 1_000_000n;
+}

@@ -1,0 +1,162 @@
+/** Making and ending a mount: by system calls as root, by the set-user-id fusermount3 as anybody else. */
+
+import { closeSync, existsSync } from 'node:fs';
+import { execa } from 'execa';
+import { checkResult, errno, errnoText } from '../errno.js';
+import { native } from '../native.js';
+import { traceMain } from '../trace.js';
+import { MountError } from './errors.js';
+import { shellWord } from './mountpoint.js';
+
+/** Shown in /proc/mounts as the type `fuse.tsnbdfuse`, by which we know our own mounts. */
+const SUBTYPE = 'tsnbdfuse';
+
+/** mount(2). */
+const MS_RDONLY = 1;
+const MS_NOSUID = 2;
+const MS_NODEV = 4;
+/** umount2(2). */
+const MNT_DETACH = 2;
+const UMOUNT_NOFOLLOW = 8;
+
+/** Milliseconds for fusermount3 to do its work. */
+const HELPER_DEADLINE = 30_000;
+
+export interface AttachOptions {
+  readonly readOnly: boolean;
+  /** Shown in /proc/mounts. */
+  readonly source: string;
+}
+
+const isRoot = (): boolean => process.geteuid?.() === 0;
+
+/**
+ * Mounts a FUSE file system whose root is a regular file.
+ * @param path absolute
+ * @returns the descriptor of /dev/fuse, close-on-exec and non-blocking
+ * @throws MountError
+ */
+export async function attach(path: string, options: AttachOptions): Promise<number> {
+  if (isRoot()) {
+    const fd = attachBySystemCall(path, options);
+    if (fd !== undefined) return fd;
+  }
+  return attachByHelper(path, options);
+}
+
+/** @returns undefined if this root may not mount, as in a container, where the helper may still do */
+function attachBySystemCall(path: string, options: AttachOptions): number | undefined {
+  const fd = native.openFuse();
+  if (fd < 0) throw new MountError(deviceProblem(-fd));
+  const flags = MS_NOSUID | MS_NODEV | (options.readOnly ? MS_RDONLY : 0);
+  const data = `fd=${fd},rootmode=100000,user_id=${process.getuid?.() ?? 0},group_id=${process.getgid?.() ?? 0}`;
+  let result = native.mount(options.source, path, `fuse.${SUBTYPE}`, flags, data);
+  // Without subtypes in the kernel.
+  if (result === -errno.ENODEV) result = native.mount(options.source, path, 'fuse', flags, data);
+  if (result >= 0) return fd;
+  native.close(fd);
+  if (result === -errno.EPERM && fusermount() !== undefined) {
+    traceMain('mount(2) is not permitted; trying fusermount3');
+    return undefined;
+  }
+  throw new MountError(`cannot mount on ${path}: ${errnoText(-result)}`);
+}
+
+function deviceProblem(code: number): string {
+  switch (code) {
+    case errno.ENOENT:
+    case errno.ENODEV:
+    case errno.ENXIO:
+      return 'cannot open /dev/fuse: the kernel has no FUSE; load it with: modprobe fuse';
+    case errno.EACCES:
+    case errno.EPERM:
+      return 'cannot open /dev/fuse: permission denied; in a container, give it the device: --device /dev/fuse';
+    default:
+      return `cannot open /dev/fuse: ${errnoText(code)}`;
+  }
+}
+
+/** The helper's path, or undefined where it is not installed. */
+function fusermount(): string | undefined {
+  const folders = [...(process.env['PATH'] ?? '').split(':'), '/usr/bin', '/bin'];
+  return folders
+    .filter((folder) => folder.startsWith('/'))
+    .map((folder) => `${folder}/fusermount3`)
+    .find((path) => existsSync(path));
+}
+
+function helperOrThrow(): string {
+  const helper = fusermount();
+  if (helper === undefined) {
+    throw new MountError(
+      'fusermount3 is not installed, and only root can mount without it; install the package fuse3',
+    );
+  }
+  return helper;
+}
+
+/** fusermount3 passes the descriptor over a socket that it finds by the variable _FUSE_COMMFD. */
+async function attachByHelper(path: string, options: AttachOptions): Promise<number> {
+  const helper = helperOrThrow();
+  if (!existsSync('/dev/fuse')) throw new MountError(deviceProblem(errno.ENOENT));
+  const pair = new Int32Array(2);
+  checkResult(native.socketpair(pair), 'socketpair');
+  const [ours, theirs] = [pair[0] ?? -1, pair[1] ?? -1];
+  let theirsOpen = true;
+  try {
+    // A comma ends an option, and a backslash guards it.
+    const source = options.source.replace(/[\\,]/g, String.raw`\$&`);
+    const list = [`fsname=${source}`, `subtype=${SUBTYPE}`, ...(options.readOnly ? ['ro'] : [])];
+    const child = execa(helper, ['-o', list.join(','), '--', path], {
+      stdio: ['ignore', 'ignore', 'pipe', theirs],
+      env: { _FUSE_COMMFD: '3' },
+      timeout: HELPER_DEADLINE,
+      reject: false,
+    });
+    // Ours would keep the socket open after the helper has gone.
+    closeSync(theirs);
+    theirsOpen = false;
+    const fd = await native.receiveDescriptor(ours);
+    const result = await child;
+    if (fd < 0) throw new MountError(helperProblem(path, result.stderr));
+    native.setNonblocking(fd, true);
+    return fd;
+  } finally {
+    if (theirsOpen) closeSync(theirs);
+    native.close(ours);
+  }
+}
+
+function helperProblem(path: string, stderr: string): string {
+  const said = (stderr.trim().split('\n').at(-1) ?? '').replace(/^fusermount3: /, '');
+  if (/permission denied/i.test(said) && /fuse device|\/dev\/fuse/.test(said)) {
+    return 'cannot open /dev/fuse: permission denied; it must be readable and writable by everybody (mode 0666)';
+  }
+  if (/permission denied/i.test(said)) {
+    return `fusermount3 may not mount on ${path}: ${said}; if the file is yours, an AppArmor profile may allow directories only`;
+  }
+  return `cannot mount on ${path}: ${said === '' ? 'fusermount3 failed' : said}`;
+}
+
+/**
+ * Ends a mount. Off the event loop, which goes on to answer what the kernel still writes.
+ * @param path absolute
+ * @param lazy detaches it at once, also while it is in use
+ * @returns 0 or a negated errno: -EBUSY while a file is open
+ */
+export async function detach(path: string, lazy: boolean): Promise<number> {
+  if (isRoot()) {
+    const result = await native.umount(path, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0));
+    if (result !== -errno.EPERM) return result;
+  }
+  const helper = fusermount();
+  if (helper === undefined) return -errno.ENOENT;
+  const result = await execa(helper, [lazy ? '-uz' : '-u', '--', path], {
+    stdin: 'ignore',
+    timeout: HELPER_DEADLINE,
+    reject: false,
+  });
+  if (result.exitCode === 0) return 0;
+  traceMain('%s -u %s: %s', helper, shellWord(path), result.stderr);
+  return /busy/i.test(result.stderr) ? -errno.EBUSY : -errno.EINVAL;
+}

@@ -1,0 +1,38 @@
+/** The open files of a mount. */
+
+interface Handle {
+  readonly forWriting: boolean;
+  /** The disk was written past its end through the page cache, and this one was not told yet. */
+  overrun: boolean;
+}
+
+export class Handles {
+  readonly #handles = new Map<bigint, Handle>();
+  #next = 1n;
+
+  /** @returns the number by which the kernel names it, `fh` */
+  add(forWriting: boolean): bigint {
+    const fh = this.#next++;
+    this.#handles.set(fh, { forWriting, overrun: false });
+    return fh;
+  }
+
+  /** @returns whether it was open for writing; undefined if there is no such handle */
+  remove(fh: bigint): boolean | undefined {
+    const handle = this.#handles.get(fh);
+    this.#handles.delete(fh);
+    return handle?.forWriting;
+  }
+
+  /** Who wrote past the end is not known: each that may have is told once, as the kernel does it for lost writes. */
+  markOverrun(): void {
+    for (const handle of this.#handles.values()) handle.overrun = handle.forWriting;
+  }
+
+  takeOverrun(fh: bigint): boolean {
+    const handle = this.#handles.get(fh);
+    if (handle?.overrun !== true) return false;
+    handle.overrun = false;
+    return true;
+  }
+}

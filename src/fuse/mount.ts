@@ -1,0 +1,251 @@
+/** A disk, mounted as a file. */
+
+import { utimes } from 'node:fs/promises';
+import { errno, errnoText } from '../errno.js';
+import { fitDisk } from '../disk/fit.js';
+import { DiskFile } from '../disk/disk-file.js';
+import { readDisk } from '../disk/promises.js';
+import type { Disk } from '../disk/disk.js';
+import { native } from '../native.js';
+import { traceMain } from '../trace.js';
+import { attach, detach } from './attach.js';
+import { OpenFlag } from './constants.js';
+import { MountError } from './errors.js';
+import { MAX_TRANSFER } from './init.js';
+import { checkMountpoint } from './mountpoint.js';
+import { raiseReadAhead } from './read-ahead.js';
+import { FuseSession } from './session.js';
+import type { FileEnd } from './session.js';
+
+/** How what is written reaches the disk: when the kernel sees fit, at once, or past the page cache. */
+export type CacheMode = 'writeback' | 'writethrough' | 'none';
+
+export interface MountOptions {
+  readonly readOnly: boolean;
+  readonly cache: CacheMode;
+  /** Nobody else changes the disk, so that what is cached stays true. */
+  readonly exclusive: boolean;
+  /** Shown in /proc/mounts. */
+  readonly source: string;
+  /** For what goes wrong while mounted: one line, without a prefix. */
+  readonly warn: (line: string) => void;
+}
+
+export interface Mount {
+  /**
+   * Resolves when the mount is gone, all its requests are answered and a last flush was tried; never
+   * rejects.
+   */
+  readonly ended: Promise<MountEnd>;
+  /**
+   * Ends the mount. A lazy one is taken out of sight at once and, when what was written is flushed,
+   * taken from those who still have the file open.
+   * @returns 0 or a negated errno: -EBUSY while a file is open
+   */
+  unmount(how: { readonly lazy: boolean }): Promise<number>;
+}
+
+export interface MountEnd {
+  /** Of the last flush, or 0. */
+  readonly flushError: number;
+  /** What ended the mount, if it was not unmounted. */
+  readonly error?: Error;
+}
+
+/** Milliseconds for the kernel to greet us after the mount. */
+const START_DEADLINE = 10_000;
+/** Milliseconds for requests that are under way when the mount ends, and for the last flush. */
+const END_DEADLINE = 30_000;
+/** Owner only: the mount is the owner's as well. */
+const PERMISSIONS = 0o600;
+
+/** The unit of the page cache, on all we run on or smaller than theirs. */
+const PAGE = 4096n;
+
+/**
+ * Shows a disk as a file, over a file that exists.
+ * @throws MountError with a message for the user; nothing is left mounted
+ */
+export async function mountDisk(
+  disk: Disk,
+  mountpoint: string,
+  options: MountOptions,
+): Promise<Mount> {
+  const path = await checkMountpoint(mountpoint);
+  const mount = new DiskMount(disk, path, options);
+  await mount.start();
+  return mount;
+}
+
+class DiskMount implements Mount {
+  readonly ended: Promise<MountEnd>;
+  readonly #path: string;
+  readonly #file: DiskFile;
+  readonly #options: MountOptions;
+  readonly #resolveEnded: (end: MountEnd) => void;
+  #session: FuseSession | undefined;
+  /** The size is being mended, and whether it must be once more. */
+  #mending = false;
+  #mendAgain = false;
+  #warnedOverrun = false;
+
+  constructor(disk: Disk, path: string, options: MountOptions) {
+    this.#path = path;
+    this.#options = options;
+    this.#file = new DiskFile(fitDisk(disk, MAX_TRANSFER), {
+      readOnly: options.readOnly,
+      uid: process.getuid?.() ?? 0,
+      gid: process.getgid?.() ?? 0,
+      permissions: PERMISSIONS,
+    });
+    let resolve: (end: MountEnd) => void = () => undefined;
+    this.ended = new Promise((settle) => {
+      resolve = settle;
+    });
+    this.#resolveEnded = resolve;
+  }
+
+  async start(): Promise<void> {
+    const file = this.#file;
+    const { readOnly } = file;
+    const writeback = this.#options.cache === 'writeback' && !readOnly;
+    const end = writeback ? await this.#readEnd() : undefined;
+    const fd = await attach(this.#path, { readOnly, source: this.#options.source });
+    try {
+      const sizeKnown = await this.#serve(fd, { writeback, openFlags: this.#openFlags() }, end);
+      if (!sizeKnown) this.#mendSize();
+      if (!readOnly) await this.#setTimes();
+      raiseReadAhead(this.#path);
+    } catch (error) {
+      await detach(this.#path, true);
+      this.#session?.close();
+      throw error;
+    }
+  }
+
+  #openFlags(): number {
+    if (this.#options.cache === 'none') {
+      return OpenFlag.DIRECT_IO | OpenFlag.PARALLEL_DIRECT_WRITES;
+    }
+    // Without KEEP_CACHE each open starts with nothing cached: it sees what others have written.
+    return (this.#options.exclusive ? OpenFlag.KEEP_CACHE : 0) | OpenFlag.PARALLEL_DIRECT_WRITES;
+  }
+
+  /** The last page of the file, or what there is of it. */
+  async #readEnd(): Promise<FileEnd> {
+    const { disk, size } = this.#file;
+    const offset = ((size - 1n) / PAGE) * PAGE;
+    try {
+      return { offset, data: await readDisk(disk, offset, Number(size - offset)) };
+    } catch (error) {
+      throw new MountError(`the disk cannot be read: ${String(error)}`, { cause: error });
+    }
+  }
+
+  /** Starts the session and waits until the kernel has greeted us. */
+  #serve(
+    fd: number,
+    protocol: { writeback: boolean; openFlags: number },
+    end: FileEnd | undefined,
+  ): Promise<boolean> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        reject(new MountError('the kernel did not start the mount within 10 s'));
+      }, START_DEADLINE);
+      this.#session = new FuseSession(fd, this.#file, protocol, end, {
+        started: (sizeKnown) => {
+          clearTimeout(timer);
+          resolve(sizeKnown);
+        },
+        overrun: () => this.#overrun(),
+        ended: (error) => {
+          clearTimeout(timer);
+          reject(new MountError(error?.message ?? 'the mount ended before it was of use'));
+          void this.#end(error);
+        },
+      });
+    });
+  }
+
+  /**
+   * With writeback the kernel starts the times of a mountpoint at 0 and keeps them itself. Set them
+   * as a tool would, from another thread.
+   */
+  async #setTimes(): Promise<void> {
+    try {
+      const time = new Date();
+      await utimes(this.#path, time, time);
+    } catch (error) {
+      traceMain('the times of the file stay as the kernel has them: %s', error);
+    }
+  }
+
+  #overrun(): void {
+    if (!this.#warnedOverrun) {
+      this.#warnedOverrun = true;
+      this.#options.warn(
+        `something was written past the end of ${this.#path}, which has ${this.#file.size.toString()} bytes: no space left on device`,
+      );
+    }
+    this.#mendSize();
+  }
+
+  /** Makes the kernel take the true size, by truncating to it: from another thread, as we serve the file. */
+  #mendSize(): void {
+    if (this.#mending) {
+      this.#mendAgain = true;
+      return;
+    }
+    this.#mending = true;
+    void native.truncate(this.#path, this.#file.size).then((result) => {
+      if (result < 0) traceMain('mending the size failed: %s', errnoText(-result));
+      this.#mending = false;
+      if (this.#mendAgain) {
+        this.#mendAgain = false;
+        this.#mendSize();
+      }
+    });
+  }
+
+  async unmount({ lazy }: { readonly lazy: boolean }): Promise<number> {
+    const result = await detach(this.#path, lazy);
+    if (lazy && result === 0) void this.#end();
+    return result;
+  }
+
+  #ending = false;
+
+  /** Everything after the mount is gone: answers, a last flush, and the descriptor. */
+  async #end(error?: Error): Promise<void> {
+    if (this.#ending) return;
+    this.#ending = true;
+    const session = this.#session;
+    const answered = new Promise<void>((resolve) => {
+      if (session === undefined) resolve();
+      else session.protocol.whenIdle(resolve);
+    });
+    const flushed = answered.then(
+      () => new Promise<number>((resolve) => this.#file.sync({ done: resolve })),
+    );
+    const flushError = await within(END_DEADLINE, flushed, errno.ETIMEDOUT);
+    session?.close();
+    if (error !== undefined) {
+      // The mount is of no more use to anybody; leave none that only says so.
+      await detach(this.#path, true);
+    }
+    this.#resolveEnded(error === undefined ? { flushError } : { flushError, error });
+  }
+}
+
+/** What the promise resolves to, or `instead` after so many milliseconds. */
+async function within<T>(milliseconds: number, promise: Promise<T>, instead: T): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<T>((resolve) => {
+    timer = setTimeout(() => resolve(instead), milliseconds);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,147 @@
+/** One request of the kernel, which gets exactly one reply. */
+
+import { errno } from '../errno.js';
+import type { ReadReply, Reply } from '../disk/disk.js';
+import { traceFuse } from '../trace.js';
+import { OUT_HEADER_BYTES, Opcode } from './constants.js';
+import type { FuseProtocol } from './protocol.js';
+import type { Slab } from './request-arena.js';
+import { opcodeName } from './printing.js';
+
+/**
+ * The objects are kept and used again. They are also the replies that the disk gets for reads and
+ * writes, so that a request needs no other object.
+ */
+export class FuseRequest implements Reply, ReadReply {
+  readonly #protocol: FuseProtocol;
+
+  opcode = 0;
+  /** `unique` in two halves: it is 64 bits and must stay exact. */
+  uniqueLow = 0;
+  uniqueHigh = 0;
+  /** Of a READ: how many bytes the reply has. Of a WRITE: how many were written. */
+  count = 0;
+  /** The memory that it stands in: its body, after the header, is from `body` to `end`. */
+  slab!: Slab;
+  body = 0;
+  end = 0;
+  /** The slab is held until the reply. */
+  holdsSlab = false;
+
+  state: 'free' | 'open' | 'answered' = 'free';
+  /** A READ that was answered EINTR: what the disk says later is for nobody. */
+  #interrupted = false;
+
+  constructor(protocol: FuseProtocol) {
+    this.#protocol = protocol;
+  }
+
+  /** A new request is in the object. */
+  begin(slab: Slab, start: number, length: number): void {
+    const { view } = slab;
+    this.slab = slab;
+    this.opcode = view.getUint32(start + 4, true);
+    this.uniqueLow = view.getUint32(start + 8, true);
+    this.uniqueHigh = view.getUint32(start + 12, true);
+    this.body = start + 40;
+    this.end = start + length;
+    this.count = 0;
+    this.holdsSlab = false;
+    this.#interrupted = false;
+    this.state = 'open';
+  }
+
+  get bodyBytes(): number {
+    return this.end - this.body;
+  }
+
+  /** The data of a READ, `count` bytes. */
+  data(bytes: Buffer, start: number): void {
+    if (this.#late()) return;
+    const at = start - OUT_HEADER_BYTES;
+    const total = OUT_HEADER_BYTES + this.count;
+    bytes.writeUInt32LE(total, at);
+    bytes.writeInt32LE(0, at + 4);
+    bytes.writeUInt32LE(this.uniqueLow, at + 8);
+    bytes.writeUInt32LE(this.uniqueHigh, at + 12);
+    this.#send(bytes, at, total, 0);
+  }
+
+  /** An error, as a positive errno below 512. */
+  fail(code: number): void {
+    if (this.#late()) return;
+    this.#reply(code, 0);
+  }
+
+  /** Success without a body, but for WRITE whose body tells how many bytes were written; or an error. */
+  done(code: number): void {
+    if (this.#late()) return;
+    if (code !== 0 || this.opcode !== Opcode.WRITE) {
+      this.#reply(code, 0);
+      return;
+    }
+    const { out } = this.#protocol;
+    out.view.setUint32(OUT_HEADER_BYTES, this.count, true);
+    out.view.setUint32(OUT_HEADER_BYTES + 4, 0, true);
+    this.#reply(0, 8);
+  }
+
+  /** Success with a body of `bodyBytes`, which was put into the protocol's `out` behind the header. */
+  reply(bodyBytes: number): void {
+    if (this.#late()) return;
+    this.#reply(0, bodyBytes);
+  }
+
+  /** A request that wants no reply is over. */
+  noReply(): void {
+    this.#finish();
+  }
+
+  /** A killed reader goes at once; what the disk sends for it later is dropped. */
+  interrupt(): void {
+    if (this.state !== 'open' || this.opcode !== Opcode.READ || this.#interrupted) return;
+    this.#interrupted = true;
+    const { out } = this.#protocol;
+    this.#putHeader(out.view, OUT_HEADER_BYTES, errno.EINTR);
+    this.#protocol.send(out.bytes, 0, OUT_HEADER_BYTES);
+  }
+
+  /** Whether nobody waits for the reply any more; a second reply is a bug of ours. */
+  #late(): boolean {
+    if (this.state !== 'open') {
+      throw new Error(`${opcodeName(this.opcode)} was answered twice`);
+    }
+    if (!this.#interrupted) return false;
+    this.#finish();
+    return true;
+  }
+
+  #putHeader(view: DataView, total: number, code: number): void {
+    view.setUint32(0, total, true);
+    view.setInt32(4, -code, true);
+    view.setUint32(8, this.uniqueLow, true);
+    view.setUint32(12, this.uniqueHigh, true);
+  }
+
+  #reply(code: number, bodyBytes: number): void {
+    const { out } = this.#protocol;
+    const total = OUT_HEADER_BYTES + bodyBytes;
+    this.#putHeader(out.view, total, code);
+    this.#send(out.bytes, 0, total, code);
+  }
+
+  #send(bytes: Buffer, start: number, length: number, code: number): void {
+    if (traceFuse.enabled) {
+      const { uniqueLow, opcode } = this;
+      traceFuse('tx %d %s error=%d length=%d', uniqueLow, opcodeName(opcode), code, length);
+    }
+    // Over before the reply goes out: the kernel may have its next request ready at once.
+    this.#finish();
+    this.#protocol.send(bytes, start, length);
+  }
+
+  #finish(): void {
+    this.state = 'answered';
+    this.#protocol.finished(this);
+  }
+}

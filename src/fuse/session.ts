@@ -1,0 +1,137 @@
+/** The life of a mount on /dev/fuse: reads requests while there is room for them, and sends replies. */
+
+import { errno, errnoName } from '../errno.js';
+import type { DiskFile } from '../disk/disk-file.js';
+import { READABLE, native } from '../native.js';
+import type { PollWatcher } from '../native.js';
+import { traceFuse } from '../trace.js';
+import { WRITE_DATA_AT } from './constants.js';
+import { MAX_TRANSFER } from './init.js';
+import { FuseProtocol } from './protocol.js';
+import type { ProtocolOptions } from './protocol.js';
+import { RequestArena } from './request-arena.js';
+
+/** The kernel refuses to be read with less room than this. A page more than the header needs, as libfuse has it. */
+const LARGEST_REQUEST = MAX_TRANSFER + WRITE_DATA_AT + 4096;
+/** Bound on the memory of requests that wait for the disk. */
+const REQUEST_MEMORY = 24 * 1024 * 1024;
+/** How many requests are read at once before others get their turn. */
+const REQUESTS_PER_WAKE = 64;
+
+/** The end of a file, which makes the kernel know its size; see `FuseProtocol.notifyStore`. */
+export interface FileEnd {
+  readonly offset: bigint;
+  readonly data: Buffer;
+}
+
+export interface SessionEvents {
+  /**
+   * The mount is of use.
+   * @param sizeKnown false if the kernel with its page cache written back may not know the file's size
+   */
+  started(sizeKnown: boolean): void;
+  overrun(): void;
+  /** The mount is gone. @param error what went wrong, if it did not just end */
+  ended(error?: Error): void;
+}
+
+export class FuseSession {
+  readonly protocol: FuseProtocol;
+  readonly #fd: number;
+  readonly #watcher: PollWatcher;
+  readonly #arena: RequestArena;
+  readonly #events: SessionEvents;
+  #over = false;
+  #closed = false;
+
+  /**
+   * @param fd of /dev/fuse, mounted; owned from now on
+   * @param end of the file, where the page cache is to be written back
+   */
+  constructor(
+    fd: number,
+    file: DiskFile,
+    options: ProtocolOptions,
+    end: FileEnd | undefined,
+    events: SessionEvents,
+  ) {
+    this.#fd = fd;
+    this.#events = events;
+    this.#arena = new RequestArena(LARGEST_REQUEST, REQUEST_MEMORY, () => this.#watch());
+    this.protocol = new FuseProtocol(file, options, this.#arena, {
+      send: (bytes, start, length) => this.#send(bytes, start, length),
+      started: ({ writeback }) => {
+        // Before any other request is answered, so that nobody ever sees an empty file.
+        const stored =
+          writeback && end !== undefined ? this.protocol.notifyStore(end.offset, end.data) : 0;
+        events.started(stored >= 0);
+      },
+      overrun: () => events.overrun(),
+    });
+    this.#watcher = new native.PollWatcher(fd, (status) => {
+      this.#readable();
+      // An error state stops the watcher. Where reading did not tell of it, go on.
+      if (status < 0) this.#watch();
+    });
+    this.#watch();
+  }
+
+  #watch(): void {
+    if (!this.#over) this.#watcher.start(READABLE);
+  }
+
+  #readable(): void {
+    for (let i = 0; i < REQUESTS_PER_WAKE; i++) {
+      const slab = this.#arena.next();
+      if (slab === undefined) {
+        // The arena calls when some requests have been answered.
+        this.#watcher.stop();
+        return;
+      }
+      const count = native.read(this.#fd, slab.bytes, slab.used, LARGEST_REQUEST);
+      if (count > 0) {
+        try {
+          this.protocol.handle(slab, count);
+        } catch (error) {
+          this.#end(error instanceof Error ? error : new Error(String(error)));
+          return;
+        }
+      } else if (count === -errno.EAGAIN) {
+        return;
+      } else if (count === -errno.ENODEV) {
+        this.#end();
+        return;
+      } else if (count !== -errno.ENOENT && count !== -errno.EINTR) {
+        // ENOENT: a request was interrupted before we read it.
+        this.#end(new Error(`reading /dev/fuse failed: ${errnoName(-count)}`));
+        return;
+      }
+    }
+  }
+
+  #send(bytes: Buffer, start: number, length: number): number {
+    if (this.#closed) return -errno.ENODEV;
+    const result = native.write(this.#fd, bytes, start, length);
+    // ENOENT: the one who asked was killed and waits no more. ENODEV: the mount is gone.
+    if (result < 0 && result !== -errno.ENOENT && result !== -errno.ENODEV) {
+      traceFuse('the kernel refused a message of %d bytes: %s', length, errnoName(-result));
+    }
+    return result;
+  }
+
+  /** Reads no more; replies to what was read still go out. */
+  #end(error?: Error): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#watcher.close();
+    this.#events.ended(error);
+  }
+
+  /** Ends the session if it has not ended: to the kernel that is the end of the mount. May be called twice. */
+  close(): void {
+    this.#end();
+    if (this.#closed) return;
+    this.#closed = true;
+    native.close(this.#fd);
+  }
+}

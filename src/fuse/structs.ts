@@ -1,0 +1,75 @@
+/** Structs of linux/fuse.h, written to and read from a place in a buffer. */
+
+import type { AttributeChange, Attributes } from '../disk/disk-file.js';
+import { Fattr } from './constants.js';
+
+const NANOSECONDS = 1_000_000_000n;
+
+export const ATTR_OUT_BYTES = 104;
+export const SETATTR_IN_BYTES = 88;
+export const STATFS_OUT_BYTES = 80;
+
+/** For how long the kernel may keep attributes: they change only through it. */
+const ATTR_VALID_SECONDS = 3600n;
+
+/** Seconds rounded down, so that the nanoseconds are never negative. */
+function seconds(time: bigint): bigint {
+  const whole = time / NANOSECONDS;
+  return time % NANOSECONDS < 0n ? whole - 1n : whole;
+}
+
+function putTime(view: DataView, secondsAt: number, nanosecondsAt: number, time: bigint): void {
+  const whole = seconds(time);
+  view.setBigInt64(secondsAt, whole, true);
+  view.setUint32(nanosecondsAt, Number(time - whole * NANOSECONDS), true);
+}
+
+/** struct fuse_attr_out. */
+export function putAttrOut(view: DataView, at: number, inode: bigint, file: Attributes): void {
+  view.setBigUint64(at, ATTR_VALID_SECONDS, true);
+  view.setBigUint64(at + 8, 0n, true);
+  const attr = at + 16;
+  view.setBigUint64(attr, inode, true);
+  view.setBigUint64(attr + 8, file.size, true);
+  view.setBigUint64(attr + 16, file.blocks, true);
+  putTime(view, attr + 24, attr + 48, file.atime);
+  putTime(view, attr + 32, attr + 52, file.mtime);
+  putTime(view, attr + 40, attr + 56, file.ctime);
+  view.setUint32(attr + 60, file.mode, true);
+  view.setUint32(attr + 64, 1, true); // nlink
+  view.setUint32(attr + 68, file.uid, true);
+  view.setUint32(attr + 72, file.gid, true);
+  view.setUint32(attr + 76, 0, true); // rdev
+  view.setUint32(attr + 80, file.blockSize, true);
+  view.setUint32(attr + 84, 0, true); // flags
+}
+
+/** struct fuse_setattr_in. */
+export function getSetattrIn(view: DataView, at: number): AttributeChange {
+  const valid = view.getUint32(at, true);
+  const has = (flag: number): boolean => (valid & flag) !== 0;
+  const time = (secondsAt: number, nanosecondsAt: number): bigint =>
+    view.getBigInt64(at + secondsAt, true) * NANOSECONDS +
+    BigInt(view.getUint32(at + nanosecondsAt, true));
+  return {
+    size: has(Fattr.SIZE) ? view.getBigUint64(at + 16, true) : undefined,
+    atime: has(Fattr.ATIME_NOW) ? 'now' : has(Fattr.ATIME) ? time(32, 56) : undefined,
+    mtime: has(Fattr.MTIME_NOW) ? 'now' : has(Fattr.MTIME) ? time(40, 60) : undefined,
+    ctime: has(Fattr.CTIME) ? time(48, 64) : undefined,
+    mode: has(Fattr.MODE) ? view.getUint32(at + 68, true) : undefined,
+    uid: has(Fattr.UID) ? view.getUint32(at + 76, true) : undefined,
+    gid: has(Fattr.GID) ? view.getUint32(at + 80, true) : undefined,
+    dropSetId: has(Fattr.KILL_SUIDGID),
+  };
+}
+
+/** struct fuse_statfs_out of a file system that is one full file. */
+export function putStatfsOut(view: DataView, at: number, size: bigint, blockSize: number): void {
+  const blocks = (size + BigInt(blockSize) - 1n) / BigInt(blockSize);
+  for (let i = 0; i < STATFS_OUT_BYTES; i += 4) view.setUint32(at + i, 0, true);
+  view.setBigUint64(at, blocks, true);
+  view.setBigUint64(at + 24, 1n, true); // files
+  view.setUint32(at + 40, blockSize, true);
+  view.setUint32(at + 44, 255, true); // namelen
+  view.setUint32(at + 48, blockSize, true); // frsize
+}

@@ -1,0 +1,274 @@
+/**
+ * One connection in its transmission phase: commands go out together, replies are answered out of the
+ * buffer in which they arrive, and when the connection is lost every command gets EIO, once.
+ */
+
+import { errno, errnoText } from '../errno.js';
+import { HEADROOM } from '../disk/disk.js';
+import type { ExtentsReply, ReadReply, Reply, WriteOptions, ZeroOptions } from '../disk/disk.js';
+import { viewOf } from '../bytes.js';
+import { traceNbd } from '../trace.js';
+import type { Transport } from '../transport/transport.js';
+import { Command, CommandFlag, REQUEST_BYTES, REQUEST_MAGIC } from './constants.js';
+import type { CommandType } from './constants.js';
+import { ProtocolError } from './errors.js';
+import type { NegotiatedExport } from './export.js';
+import { InFlight } from './in-flight.js';
+import type { PendingCommand } from './in-flight.js';
+import { commandName } from './printing.js';
+import { ReplyParser } from './reply-parser.js';
+
+/**
+ * How much is received at once where no large reply is under way: enough for many small replies in
+ * one call, and little enough to stay in the processor's cache.
+ */
+const RECEIVE_BYTES = 128 * 1024;
+/** What is received beyond the end of a large reply: the headers of the next ones, but little data. */
+const LOOK_AHEAD_BYTES = 4096;
+/** How often one wake-up receives before others get their turn. */
+const RECEIVES_PER_WAKE = 16;
+/** Room for so many requests without a payload between two turns; more is taken where it is needed. */
+const REQUESTS_STAGED = 512;
+
+export class NbdConnection {
+  readonly #transport: Transport;
+  readonly #inFlight = new InFlight();
+  readonly #parser: ReplyParser;
+  readonly #lost: (reason: string) => void;
+  /** Why the connection is of no more use, or undefined while it is. */
+  #dead: string | undefined;
+  #whenIdle: (() => void) | undefined;
+
+  // What was received and not yet parsed stands in #bytes from #start to #end. The first HEADROOM
+  // bytes stay free for a reader that puts its own header before the first payload.
+  #bytes = Buffer.allocUnsafeSlow(HEADROOM + RECEIVE_BYTES + LOOK_AHEAD_BYTES);
+  #view = viewOf(this.#bytes);
+  #start = HEADROOM;
+  #end = HEADROOM;
+
+  // Requests that carry no payload are made here, one behind the other, so that they leave as one piece.
+  #staging = Buffer.allocUnsafeSlow(REQUESTS_STAGED * REQUEST_BYTES);
+  #staged = 0;
+
+  /**
+   * @param transport owned from now on; its peer has just finished the handshake
+   * @param lost called once if the connection ends before `close`, with a sentence's end that tells
+   *   what the server did: "closed the connection"
+   */
+  constructor(transport: Transport, agreed: NegotiatedExport, lost: (reason: string) => void) {
+    this.#transport = transport;
+    this.#parser = new ReplyParser(this.#inFlight, agreed);
+    this.#lost = lost;
+    transport.open({
+      readable: () => this.#receive(),
+      sendFailed: (code) => this.#sendFailed(code),
+      drained: () => undefined,
+    });
+    transport.resume();
+  }
+
+  /** How many commands are in flight. */
+  get load(): number {
+    return this.#inFlight.count;
+  }
+
+  get alive(): boolean {
+    return this.#dead === undefined;
+  }
+
+  read(offset: bigint, length: number, reply: ReadReply): void {
+    if (this.#dead !== undefined) {
+      reply.fail(errno.EIO);
+      return;
+    }
+    const command = this.#inFlight.add(Command.READ, offset, length);
+    command.readReply = reply;
+    this.#sendRequest(command, 0);
+  }
+
+  /** As `Disk.write`; the request is put into the headroom before the payload. */
+  write(
+    offset: bigint,
+    bytes: Buffer,
+    start: number,
+    length: number,
+    options: WriteOptions,
+    reply: Reply,
+  ): void {
+    if (this.#dead !== undefined) {
+      reply.done(errno.EIO);
+      return;
+    }
+    const command = this.#inFlight.add(Command.WRITE, offset, length);
+    command.reply = reply;
+    const at = start - REQUEST_BYTES;
+    putRequest(bytes, at, options.fua ? CommandFlag.FUA : 0, command);
+    this.#transport.send(bytes, at, REQUEST_BYTES + length);
+  }
+
+  flush(reply: Reply): void {
+    this.#command(Command.FLUSH, 0n, 0, 0, reply);
+  }
+
+  /** @param length at most 2^32 - 1 */
+  trim(offset: bigint, length: number, options: WriteOptions, reply: Reply): void {
+    this.#command(Command.TRIM, offset, length, options.fua ? CommandFlag.FUA : 0, reply);
+  }
+
+  /** @param length at most 2^32 - 1 */
+  zero(offset: bigint, length: number, options: ZeroOptions, reply: Reply): void {
+    const flags = (options.fua ? CommandFlag.FUA : 0) | (options.noHole ? CommandFlag.NO_HOLE : 0);
+    this.#command(Command.WRITE_ZEROES, offset, length, flags, reply);
+  }
+
+  /** Asks for base:allocation. @param length at most 2^32 - 1 */
+  extents(offset: bigint, length: number, reply: ExtentsReply): void {
+    if (this.#dead !== undefined) {
+      reply.fail(errno.EIO);
+      return;
+    }
+    const command = this.#inFlight.add(Command.BLOCK_STATUS, offset, length);
+    command.extentsReply = reply;
+    this.#sendRequest(command, 0);
+  }
+
+  #command(type: CommandType, offset: bigint, length: number, flags: number, reply: Reply): void {
+    if (this.#dead !== undefined) {
+      reply.done(errno.EIO);
+      return;
+    }
+    const command = this.#inFlight.add(type, offset, length);
+    command.reply = reply;
+    this.#sendRequest(command, flags);
+  }
+
+  #sendRequest(command: PendingCommand, flags: number): void {
+    const at = this.#stage();
+    putRequest(this.#staging, at, flags, command);
+    this.#transport.send(this.#staging, at, REQUEST_BYTES);
+  }
+
+  /** A place for one request. What is still queued to be sent is not disturbed. */
+  #stage(): number {
+    if (this.#transport.queuedBytes === 0) this.#staged = 0;
+    if (this.#staged + REQUEST_BYTES > this.#staging.length) {
+      // The queue keeps the old one until it is sent.
+      this.#staging = Buffer.allocUnsafeSlow(REQUESTS_STAGED * REQUEST_BYTES);
+      this.#staged = 0;
+    }
+    const at = this.#staged;
+    this.#staged += REQUEST_BYTES;
+    return at;
+  }
+
+  #receive(): void {
+    for (let i = 0; i < RECEIVES_PER_WAKE && this.#dead === undefined; i++) {
+      const room = this.#makeRoom();
+      const count = this.#transport.receive(this.#bytes, this.#end, room);
+      if (count === -errno.EAGAIN) return;
+      if (count === 0) {
+        this.#die('closed the connection');
+        return;
+      }
+      if (count < 0) {
+        this.#die(`broke the connection: ${errnoText(-count)}`);
+        return;
+      }
+      this.#end += count;
+      this.#parse();
+      if (count < room) return;
+    }
+  }
+
+  /** Makes room for what is to be received next, and tells how much. */
+  #makeRoom(): number {
+    const { wanted } = this.#parser;
+    const have = this.#end - this.#start;
+    const room = Math.max(wanted - have + LOOK_AHEAD_BYTES, have === 0 ? RECEIVE_BYTES : 0);
+    if (this.#end + room > this.#bytes.length) {
+      const capacity = HEADROOM + have + room;
+      const target = capacity > this.#bytes.length ? Buffer.allocUnsafeSlow(capacity) : this.#bytes;
+      this.#bytes.copy(target, HEADROOM, this.#start, this.#end);
+      if (target !== this.#bytes) this.#view = viewOf(target);
+      this.#bytes = target;
+      this.#start = HEADROOM;
+      this.#end = HEADROOM + have;
+    }
+    return room;
+  }
+
+  #parse(): void {
+    try {
+      this.#start = this.#parser.parse(this.#bytes, this.#view, this.#start, this.#end);
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      this.#die(`broke the NBD protocol: it ${error.message}`);
+      return;
+    }
+    if (this.#start === this.#end) this.#start = this.#end = HEADROOM;
+    if (this.#inFlight.count === 0) this.#whenIdle?.();
+  }
+
+  #sendFailed(code: number): void {
+    // The server may have said something before it hung up.
+    this.#receive();
+    this.#die(`broke the connection: ${errnoText(code)}`);
+  }
+
+  #die(reason: string): void {
+    if (this.#dead !== undefined) return;
+    traceNbd('connection lost: the server %s', reason);
+    this.#shut(reason);
+    this.#lost(reason);
+  }
+
+  #shut(reason: string): void {
+    this.#dead = reason;
+    this.#transport.close();
+    this.#inFlight.failAll(errno.EIO);
+    this.#whenIdle?.();
+  }
+
+  /** Closes at once; what is in flight gets EIO. */
+  abort(): void {
+    if (this.#dead === undefined) this.#shut('was given up');
+  }
+
+  /**
+   * Waits for what is in flight, sends DISC and closes.
+   * @param deadline milliseconds for all of it; what is not answered by then gets EIO
+   */
+  async close(deadline: number): Promise<void> {
+    if (this.#dead !== undefined) return;
+    if (this.#inFlight.count > 0) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, deadline);
+        this.#whenIdle = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+    if (!this.alive) return;
+    const command = this.#inFlight.add(Command.DISC, 0n, 0);
+    this.#sendRequest(command, 0);
+    this.#inFlight.remove(command);
+    this.#transport.flush();
+    this.#shut('was disconnected');
+  }
+}
+
+/** Writes a request of 28 bytes (doc/proto.md, "Request message"). */
+function putRequest(bytes: Buffer, at: number, flags: number, command: PendingCommand): void {
+  const { type, offset, length } = command;
+  if (traceNbd.enabled) {
+    traceNbd('tx %s offset=%s length=%d flags=%d', commandName(type), offset, length, flags);
+  }
+  bytes.writeUInt32BE(REQUEST_MAGIC, at);
+  bytes.writeUInt16BE(flags, at + 4);
+  bytes.writeUInt16BE(type, at + 6);
+  bytes.writeUInt32BE(command.generation, at + 8);
+  bytes.writeUInt32BE(command.index, at + 12);
+  bytes.writeBigUInt64BE(offset, at + 16);
+  bytes.writeUInt32BE(length, at + 24);
+}

@@ -1,0 +1,187 @@
+/** An NBD export as a Disk, over one connection or, where the server allows it, several. */
+
+import pLimit from 'p-limit';
+import { errno } from '../errno.js';
+import type {
+  Disk,
+  DiskInfo,
+  ExtentsReply,
+  ReadReply,
+  Reply,
+  WriteOptions,
+  ZeroOptions,
+} from '../disk/disk.js';
+import { eachPart } from '../disk/parts.js';
+import { traceNbd } from '../trace.js';
+import { NbdConnection } from './connection.js';
+import { TransmissionFlag } from './constants.js';
+import type { NegotiatedExport, Target } from './export.js';
+import { openExport } from './open.js';
+
+export interface ConnectOptions {
+  /** Milliseconds for each connection to be made and the handshake to be done. */
+  readonly deadline: number;
+  /** How many connections at the most; more than one only where the server advertises multi-conn. */
+  readonly connections: number;
+}
+
+/** Milliseconds for what is in flight when the disk is closed. */
+const CLOSE_DEADLINE = 10_000;
+
+/** The most that one TRIM, WRITE_ZEROES or BLOCK_STATUS may span: a 32-bit length, kept aligned to any block. */
+const MAX_RANGE = 0x1_0000_0000 - 65536;
+
+/**
+ * Connects to an export.
+ * @throws HandshakeError with a message for the user
+ */
+export async function connectDisk(target: Target, options: ConnectOptions): Promise<NbdDisk> {
+  // The first one tells whether there may be more: a server that takes one client only would keep
+  // the others waiting, and qemu-nbd ends when its last client leaves, so that nothing may be probed.
+  const { transport, negotiated } = await openExport(target, { deadline: options.deadline });
+  const disk = new NbdDisk(negotiated);
+  disk.addConnection(transport);
+  const more = disk.info.canMultiConn ? options.connections - 1 : 0;
+  const limit = pLimit(4);
+  await Promise.all(
+    Array.from({ length: more }, () =>
+      limit(async () => {
+        try {
+          const next = await openExport(target, { deadline: options.deadline });
+          if (sameExport(next.negotiated, negotiated)) disk.addConnection(next.transport);
+          else next.transport.close();
+        } catch (error) {
+          // One connection does the job as well, only slower.
+          traceNbd('no further connection: %s', error);
+        }
+      }),
+    ),
+  );
+  return disk;
+}
+
+function sameExport(a: NegotiatedExport, b: NegotiatedExport): boolean {
+  return (
+    a.size === b.size &&
+    a.flags === b.flags &&
+    a.structuredReplies === b.structuredReplies &&
+    a.limits.minimum === b.limits.minimum &&
+    a.limits.maximum === b.limits.maximum
+  );
+}
+
+export class NbdDisk implements Disk {
+  readonly info: DiskInfo;
+  readonly #agreed: NegotiatedExport;
+  readonly #connections: NbdConnection[] = [];
+  #lost = false;
+
+  /** The server is gone: told once, with the end of a sentence about it. All requests fail with EIO. */
+  onLost: ((reason: string) => void) | undefined;
+
+  constructor(agreed: NegotiatedExport) {
+    this.#agreed = agreed;
+    const has = (flag: number): boolean => (agreed.flags & flag) !== 0;
+    this.info = {
+      size: agreed.size,
+      readOnly: has(TransmissionFlag.READ_ONLY),
+      canFlush: has(TransmissionFlag.SEND_FLUSH),
+      canFua: has(TransmissionFlag.SEND_FUA),
+      canTrim: has(TransmissionFlag.SEND_TRIM),
+      canZero: has(TransmissionFlag.SEND_WRITE_ZEROES),
+      canExtents: agreed.allocationId !== undefined,
+      canMultiConn: has(TransmissionFlag.CAN_MULTI_CONN),
+      rotational: has(TransmissionFlag.ROTATIONAL),
+      limits: agreed.limits,
+    };
+  }
+
+  /** @param transport whose peer has just finished the same handshake */
+  addConnection(transport: ConstructorParameters<typeof NbdConnection>[0]): void {
+    this.#connections.push(
+      new NbdConnection(transport, this.#agreed, (reason) => this.#connectionLost(reason)),
+    );
+  }
+
+  /** How many connections are in use. */
+  get connections(): number {
+    return this.#connections.length;
+  }
+
+  #connectionLost(reason: string): void {
+    // What was written over a lost connection and not flushed may be gone, so that going on with the
+    // others would promise too much.
+    if (this.#lost) return;
+    this.#lost = true;
+    for (const connection of this.#connections) connection.abort();
+    this.onLost?.(reason);
+  }
+
+  /** The one with the least to do. */
+  #pick(): NbdConnection | undefined {
+    let best = this.#connections[0];
+    for (let i = 1; i < this.#connections.length; i++) {
+      const other = this.#connections[i];
+      if (best !== undefined && other !== undefined && other.load < best.load) best = other;
+    }
+    return this.#lost ? undefined : best;
+  }
+
+  read(offset: bigint, length: number, reply: ReadReply): void {
+    const connection = this.#pick();
+    if (connection === undefined) reply.fail(errno.EIO);
+    else connection.read(offset, length, reply);
+  }
+
+  write(
+    offset: bigint,
+    bytes: Buffer,
+    start: number,
+    length: number,
+    options: WriteOptions,
+    reply: Reply,
+  ): void {
+    const connection = this.#pick();
+    if (connection === undefined) reply.done(errno.EIO);
+    else connection.write(offset, bytes, start, length, options, reply);
+  }
+
+  flush(reply: Reply): void {
+    const connection = this.#pick();
+    if (connection === undefined) reply.done(errno.EIO);
+    else if (!this.info.canFlush) reply.done(0);
+    else connection.flush(reply);
+  }
+
+  trim(offset: bigint, length: bigint, options: WriteOptions, reply: Reply): void {
+    eachPart(offset, length, MAX_RANGE, reply, (partOffset, partLength, partReply) => {
+      const connection = this.#pick();
+      if (connection === undefined) partReply.done(errno.EIO);
+      else connection.trim(partOffset, partLength, options, partReply);
+    });
+  }
+
+  zero(offset: bigint, length: bigint, options: ZeroOptions, reply: Reply): void {
+    eachPart(offset, length, MAX_RANGE, reply, (partOffset, partLength, partReply) => {
+      const connection = this.#pick();
+      if (connection === undefined) partReply.done(errno.EIO);
+      else connection.zero(partOffset, partLength, options, partReply);
+    });
+  }
+
+  extents(offset: bigint, length: bigint, reply: ExtentsReply): void {
+    if (!this.info.canExtents) {
+      reply.extents([{ length, hole: false, zero: false }]);
+      return;
+    }
+    const connection = this.#pick();
+    const most = length > BigInt(MAX_RANGE) ? MAX_RANGE : Number(length);
+    if (connection === undefined) reply.fail(errno.EIO);
+    else connection.extents(offset, most, reply);
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#connections.map((connection) => connection.close(CLOSE_DEADLINE)));
+    this.#lost = true;
+  }
+}

@@ -1,0 +1,254 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { HEADROOM } from '../../src/disk/disk.js';
+import {
+  DiskFile,
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  FALLOC_FL_ZERO_RANGE,
+  SEEK_DATA,
+  SEEK_HOLE,
+} from '../../src/disk/disk-file.js';
+import { errno } from '../../src/errno.js';
+import { MemoryDisk } from '../support/memory-disk.js';
+import type { MemoryDiskOptions } from '../support/memory-disk.js';
+
+const SIZE = 64 * 1024;
+
+function makeFile(options: Partial<MemoryDiskOptions> = {}): { file: DiskFile; disk: MemoryDisk } {
+  const disk = new MemoryDisk({ size: SIZE, ...options });
+  return {
+    disk,
+    file: new DiskFile(disk, { readOnly: false, uid: 1, gid: 2, permissions: 0o600 }),
+  };
+}
+
+/** The errno that something is answered with; it must be answered, and once. */
+function codeOf(start: (reply: { done(code: number): void }) => void): number {
+  const codes: number[] = [];
+  start({ done: (code) => codes.push(code) });
+  assert.equal(codes.length, 1, 'answered exactly once');
+  return codes[0] ?? -1;
+}
+
+function write(file: DiskFile, offset: bigint, length: number, durable = false): number {
+  const bytes = Buffer.alloc(HEADROOM + length, 1);
+  return codeOf((reply) => file.write(offset, bytes, HEADROOM, length, durable, reply));
+}
+
+const sync = (file: DiskFile): number => codeOf((reply) => file.sync(reply));
+
+const allocate = (file: DiskFile, mode: number, offset: bigint, length: bigint): number =>
+  codeOf((reply) => file.allocate(mode, offset, length, reply));
+
+function seek(file: DiskFile, offset: bigint, whence: number): number | bigint {
+  let result: number | bigint | undefined;
+  file.seek(offset, whence, (code, found) => {
+    assert.equal(result, undefined);
+    result = code === 0 ? found : code;
+  });
+  return result ?? -1;
+}
+
+describe('DiskFile: flushing', () => {
+  it('flushes once for what was written, and not again', () => {
+    const { file, disk } = makeFile();
+    assert.equal(sync(file), 0);
+    assert.deepEqual(disk.log, []);
+    write(file, 0n, 512);
+    assert.equal(sync(file), 0);
+    assert.equal(sync(file), 0);
+    assert.deepEqual(disk.log, ['write 0+512', 'flush 0+0']);
+  });
+
+  it('flushes again after a flush that failed, and reports each failure', () => {
+    const { file, disk } = makeFile();
+    write(file, 0n, 512);
+    disk.failNext.set('flush', errno.EIO);
+    assert.equal(sync(file), errno.EIO);
+    assert.equal(sync(file), 0);
+    assert.equal(disk.log.filter((line) => line.startsWith('flush')).length, 2);
+  });
+
+  it('does not count a write as flushed that was answered after the flush was sent', () => {
+    const { file, disk } = makeFile();
+    const held: (() => void)[] = [];
+    const { write: realWrite, flush: realFlush } = disk;
+    disk.write = (...all) => void held.push(() => realWrite.apply(disk, all));
+    disk.flush = (reply) => void held.push(() => realFlush.call(disk, reply));
+    let wrote = false;
+    const bytes = Buffer.alloc(HEADROOM + 512);
+    file.write(0n, bytes, HEADROOM, 512, false, { done: () => (wrote = true) });
+    let synced = 0;
+    file.sync({ done: () => synced++ });
+    held[0]?.();
+    held[1]?.();
+    assert.ok(wrote);
+    assert.equal(synced, 1);
+    file.sync({ done: () => synced++ });
+    assert.equal(held.length, 3, 'the second sync sends a flush of its own');
+    held[2]?.();
+    file.sync({ done: () => synced++ });
+    assert.equal(synced, 3);
+  });
+
+  it('makes a durable write with FUA', () => {
+    const { file, disk } = makeFile();
+    assert.equal(write(file, 0n, 512, true), 0);
+    assert.equal(sync(file), 0);
+    assert.deepEqual(disk.log, ['write-fua 0+512']);
+  });
+
+  it('makes a durable write by a flush where there is no FUA, and fails with it', () => {
+    const { file, disk } = makeFile({ canFua: false });
+    assert.equal(write(file, 0n, 512, true), 0);
+    assert.deepEqual(disk.log, ['write 0+512', 'flush 0+0']);
+    disk.failNext.set('flush', errno.ENOSPC);
+    assert.equal(write(file, 0n, 512, true), errno.ENOSPC);
+  });
+
+  it('flushes after a hole was made', () => {
+    const { file, disk } = makeFile();
+    allocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0n, 4096n);
+    sync(file);
+    assert.deepEqual(disk.log, ['zero 0+4096', 'flush 0+0']);
+  });
+});
+
+describe('DiskFile: size and attributes', () => {
+  it('keeps its size through truncation to nothing or to itself, and refuses any other', () => {
+    const { file } = makeFile();
+    assert.equal(file.change({ size: 0n }), 0);
+    assert.equal(file.change({ size: BigInt(SIZE) }), 0);
+    assert.equal(file.change({ size: 1n }), errno.EINVAL);
+    assert.equal(file.change({ size: BigInt(SIZE) + 1n }), errno.EINVAL);
+    assert.equal(file.attributes().size, BigInt(SIZE));
+  });
+
+  it('keeps owner, mode and times in memory', () => {
+    const { file } = makeFile();
+    file.change({ mode: 0o104755, uid: 7, gid: 8, atime: 5n, mtime: 6n });
+    const { mode, uid, gid, atime, mtime } = file.attributes();
+    assert.deepEqual(
+      { mode, uid, gid, atime, mtime },
+      { mode: 0o104755, uid: 7, gid: 8, atime: 5n, mtime: 6n },
+    );
+    file.change({ dropSetId: true });
+    assert.equal(file.attributes().mode, 0o100755);
+  });
+
+  it('moves the times when it is written, and not when it is looked at', () => {
+    const { file } = makeFile();
+    file.change({ mtime: 1n });
+    assert.equal(file.attributes().mtime, 1n);
+    write(file, 0n, 1);
+    assert.ok(file.attributes().mtime > 1n);
+  });
+
+  it('has blocks, also where the size is no multiple of one', () => {
+    const { file } = makeFile({ size: 100 });
+    assert.equal(file.attributes().blocks, 1n);
+  });
+
+  it('ends where the disk ends', () => {
+    const { file } = makeFile();
+    assert.equal(file.readable(BigInt(SIZE) - 10n, 4096), 10);
+    assert.equal(file.readable(BigInt(SIZE), 4096), 0);
+    assert.equal(file.readable(2n ** 62n, 4096), 0);
+    assert.equal(file.writable(BigInt(SIZE) - 10n, 4096), 10);
+  });
+
+  it('is read-only when it or its disk is', () => {
+    const { file } = makeFile({ readOnly: true });
+    assert.equal(file.open(true), errno.EROFS);
+    assert.equal(file.open(false), 0);
+    assert.equal(file.access(true), errno.EROFS);
+    assert.equal(file.access(false), 0);
+    assert.equal(file.writable(0n, 1), 0);
+    assert.equal(allocate(file, FALLOC_FL_ZERO_RANGE, 0n, 1n), errno.EROFS);
+    assert.equal(file.attributes().mode & 0o222, 0);
+  });
+});
+
+describe('DiskFile: fallocate', () => {
+  const rows: [
+    name: string,
+    mode: number,
+    offset: bigint,
+    length: bigint,
+    code: number,
+    log: string[],
+  ][] = [
+    [
+      'punches by zeroing',
+      FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+      512n,
+      1024n,
+      0,
+      ['zero 512+1024'],
+    ],
+    ['zeroes and stays allocated', FALLOC_FL_ZERO_RANGE, 0n, 1024n, 0, ['zero-nohole 0+1024']],
+    [
+      'clips at the end',
+      FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+      65000n,
+      5000n,
+      0,
+      ['zero-nohole 65000+536'],
+    ],
+    ['does nothing past the end', FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 65536n, 10n, 0, []],
+    ['never grows', FALLOC_FL_ZERO_RANGE, 65000n, 5000n, errno.ENOSPC, []],
+    ['has no plain allocation', 0, 0n, 512n, errno.EOPNOTSUPP, []],
+    ['has no plain allocation with KEEP_SIZE', FALLOC_FL_KEEP_SIZE, 0n, 512n, errno.EOPNOTSUPP, []],
+    ['has no collapse', 0x08, 0n, 512n, errno.EOPNOTSUPP, []],
+  ];
+  for (const [name, mode, offset, length, code, log] of rows) {
+    it(name, () => {
+      const { file, disk } = makeFile();
+      assert.equal(allocate(file, mode, offset, length), code);
+      assert.deepEqual(disk.log, log);
+    });
+  }
+});
+
+describe('DiskFile: holes', () => {
+  function holey(options: Partial<MemoryDiskOptions> = {}): DiskFile {
+    const { file, disk } = makeFile(options);
+    // Many stretches, so that several answers are needed.
+    for (let at = 4096; at < SIZE; at += 8192) disk.content.fill(1, at, at + 4096);
+    return file;
+  }
+
+  it('finds data and holes over many answers', () => {
+    const file = holey();
+    assert.equal(seek(file, 0n, SEEK_DATA), 4096n);
+    assert.equal(seek(file, 0n, SEEK_HOLE), 0n);
+    assert.equal(seek(file, 4096n, SEEK_HOLE), 8192n);
+    assert.equal(seek(file, 5000n, SEEK_DATA), 5000n);
+  });
+
+  it('has a hole behind the last byte and nothing further', () => {
+    const file = holey();
+    assert.equal(seek(file, BigInt(SIZE - 1), SEEK_HOLE), BigInt(SIZE));
+    assert.equal(seek(file, BigInt(SIZE), SEEK_HOLE), errno.ENXIO);
+    assert.equal(seek(file, BigInt(SIZE), SEEK_DATA), errno.ENXIO);
+  });
+
+  it('has no data after the last', () => {
+    const { file } = makeFile();
+    assert.equal(seek(file, 0n, SEEK_DATA), errno.ENXIO);
+  });
+
+  it('is all data while somebody may write, where the server cannot tell, and where it fails', () => {
+    const file = holey();
+    file.open(true);
+    assert.equal(seek(file, 0n, SEEK_DATA), 0n);
+    assert.equal(seek(file, 0n, SEEK_HOLE), BigInt(SIZE));
+    file.released(true);
+    assert.equal(seek(file, 0n, SEEK_DATA), 4096n);
+    assert.equal(seek(holey({ canExtents: false }), 0n, SEEK_HOLE), BigInt(SIZE));
+    const failing = makeFile();
+    failing.disk.failNext.set('extents', errno.EIO);
+    assert.equal(seek(failing.file, 0n, SEEK_DATA), 0n);
+  });
+});
