@@ -55,12 +55,13 @@ function parseSeconds(text: string): number {
 }
 
 interface Options {
-  readonly readonly: boolean;
+  readonly readonly?: true;
   readonly cache: Cache;
   readonly pidfile?: string;
   readonly connectTimeout: number;
-  readonly verbose: boolean;
-  readonly debug: boolean;
+  readonly verbose?: true;
+  readonly debug?: true;
+  readonly version?: true;
 }
 
 function makeProgram(): Command {
@@ -69,19 +70,21 @@ function makeProgram(): Command {
       .usage('[options] MOUNTPOINT [ CMD ARGS... ]\n       tsnbdfuse [options] MOUNTPOINT URI')
       .description('Show an NBD export, or the disk of a captive NBD server, as a local file.')
       .argument('[words...]')
-      .option('-r, --readonly', 'refuse writes', false)
+      .option('-r, --readonly', 'refuse writes')
       .addOption(
-        new Option('--cache <mode>', 'use of the page cache').choices(CACHES).default('writeback'),
+        new Option('--cache <mode>', 'use of the page cache by writes')
+          .choices(CACHES)
+          .default('writeback'),
       )
-      .option('-P, --pidfile <file>', 'write the process id to a file once mounted')
+      .option('-P, --pidfile <file>', 'write the process id there once mounted')
       .option(
         '--connect-timeout <seconds>',
-        'wait so long for the server',
+        'how long the server may take',
         parseSeconds,
         DEFAULT_CONNECT_TIMEOUT,
       )
-      .option('-v, --verbose', 'trace requests on standard error (DEBUG=tsnbdfuse:* too)', false)
-      .option('-d, --debug', 'the same', false)
+      .option('-v, --verbose', 'trace each request, as DEBUG=tsnbdfuse:* does')
+      .option('-d, --debug', 'the same as -v')
       .option('-V, --version', 'print the version')
       .helpOption('--help', 'print this help')
       .addHelpText('after', EXAMPLES)
@@ -144,18 +147,18 @@ export function parseCommandLine(args: readonly string[]): CommandLine {
     }
     throw new UsageError(plainMessage(error), { cause: error });
   }
-  const options = program.opts<Options & { version?: boolean }>();
+  const options = program.opts<Options>();
   if (options.version === true) return { kind: 'version' };
 
   const [mountpoint, uri, ...rest] = program.args;
   return {
     kind: 'mount',
     ...destination(mountpoint, uri, rest, server),
-    readOnly: options.readonly,
+    readOnly: options.readonly === true,
     cache: options.cache,
     pidfile: options.pidfile,
     connectTimeout: options.connectTimeout * 1000,
-    verbose: options.verbose || options.debug,
+    verbose: options.verbose === true || options.debug === true,
   };
 }
 

@@ -57,7 +57,7 @@ export class Guardian {
         error: 'ignore',
         descriptors: [theirs],
         // It must find sleep and rm, wherever the user's PATH leads.
-        env: { PATH: `/usr/bin:/bin:${process.env['PATH'] ?? ''}` },
+        env: { ...process.env, PATH: `/usr/bin:/bin:${process.env['PATH'] ?? ''}` },
         // Not to keep a file system busy.
         cwd: '/',
       });

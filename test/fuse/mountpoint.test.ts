@@ -1,0 +1,124 @@
+import assert from 'node:assert/strict';
+import { mkdir, mkdtemp, realpath, rm, symlink, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { MountError } from '../../src/fuse/errors.js';
+import {
+  checkMountpoint,
+  findMount,
+  parseMountinfo,
+  shellWord,
+} from '../../src/fuse/mountpoint.js';
+
+describe('parseMountinfo', () => {
+  const table: readonly (readonly [string, object])[] = [
+    [
+      '36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue',
+      { mountpoint: '/mnt2', type: 'ext3', source: '/dev/root' },
+    ],
+    [
+      '40 27 0:42 / /home/me/disk.raw rw,nosuid,nodev - fuse.tsnbdfuse qemu-nbd rw,user_id=0',
+      { mountpoint: '/home/me/disk.raw', type: 'fuse.tsnbdfuse', source: 'qemu-nbd' },
+    ],
+    [
+      String.raw`40 27 0:42 / /a\040b\011c\012d\134e rw shared:1 master:2 - fuse my\040source rw`,
+      { mountpoint: '/a b\tc\nd\\e', type: 'fuse', source: 'my source' },
+    ],
+    ['40 27 0:42 / /größe rw - fuse s rw', { mountpoint: '/größe', type: 'fuse', source: 's' }],
+    // A mountpoint may have the name of the separator; an empty source leaves two blanks.
+    ['40 27 0:42 / - rw - tmpfs  rw', { mountpoint: '-', type: 'tmpfs', source: '' }],
+  ];
+  for (const [line, entry] of table) {
+    it(line, () => assert.deepEqual(parseMountinfo(`${line}\n`), [entry]));
+  }
+
+  it('passes over what it does not know', () => {
+    assert.deepEqual(parseMountinfo('\n1 2 3\nnonsense - \n'), []);
+  });
+});
+
+describe('findMount', () => {
+  it('finds /proc', async () => {
+    assert.equal((await findMount('/proc'))?.type, 'proc');
+  });
+  it('does not find what is no mount', async () => {
+    assert.equal(await findMount('/proc/self'), undefined);
+  });
+});
+
+describe('shellWord', () => {
+  for (const [text, word] of [
+    ['disk.raw', 'disk.raw'],
+    ['/a/b-c_d:e', '/a/b-c_d:e'],
+    ['a b', "'a b'"],
+    ["it's", String.raw`'it'\''s'`],
+    ['$(x)', "'$(x)'"],
+    ['', "''"],
+  ] as const) {
+    it(text, () => assert.equal(shellWord(text), word));
+  }
+});
+
+describe('checkMountpoint', () => {
+  let folder = '';
+  before(async () => {
+    folder = await realpath(await mkdtemp(join(tmpdir(), 'tsnbdfuse-test-')));
+    await writeFile(join(folder, 'disk.raw'), '');
+    await mkdir(join(folder, 'directory'));
+    await symlink('directory', join(folder, 'link'));
+    await symlink('../disk.raw', join(folder, 'directory', 'disk-link'));
+    await symlink('nowhere', join(folder, 'dangling'));
+    await symlink('loop', join(folder, 'loop'));
+  });
+  after(() => rm(folder, { recursive: true }));
+
+  const refuses = async (path: string, message: RegExp): Promise<void> => {
+    await assert.rejects(checkMountpoint(path), (error) => {
+      assert.ok(error instanceof MountError, String(error));
+      assert.match(error.message, message);
+      assert.ok(!error.message.includes('\n'));
+      return true;
+    });
+  };
+
+  it('takes a regular file', async () => {
+    const path = join(folder, 'disk.raw');
+    assert.equal(await checkMountpoint(path), path);
+  });
+  it('resolves the links on the way', async () => {
+    const path = join(folder, 'link', '..', 'directory', '..', 'disk.raw');
+    assert.equal(await checkMountpoint(path), join(folder, 'disk.raw'));
+  });
+  it('resolves a link to a file', async () => {
+    const path = join(folder, 'link', 'disk-link');
+    assert.equal(await checkMountpoint(path), join(folder, 'disk.raw'));
+  });
+  it('refuses a link to nothing', () => refuses(join(folder, 'dangling'), /link to nothing/));
+  it('refuses a link to itself', () => refuses(join(folder, 'loop'), /symbolic link/));
+  it('says how to create what is missing', () =>
+    refuses(
+      join(folder, 'new disk'),
+      /new disk does not exist; create it with: touch '.*new disk'$/,
+    ));
+  it('names the folder that is missing', () =>
+    refuses(join(folder, 'none', 'disk.raw'), /the directory of .* does not exist: .*none$/));
+  it('refuses a file in the place of a folder', () =>
+    refuses(join(folder, 'disk.raw', 'x'), /cannot look at .*ENOTDIR/));
+  it('refuses a directory', () => refuses(join(folder, 'directory'), /is a directory/));
+  it('refuses a device', () => refuses('/dev/null', /not a regular file/));
+  it('refuses a socket', async () => {
+    const path = join(folder, 'socket');
+    const server = createServer().listen(path);
+    try {
+      await new Promise((resolve) => server.once('listening', resolve));
+      await refuses(path, /not a regular file/);
+    } finally {
+      server.close();
+    }
+  });
+  it('refuses a mount', () =>
+    refuses('/proc', /is already a mount \(proc.*\); unmount it first: \S+.* \/proc$/));
+  it('refuses an empty name', () => refuses('', /empty name/));
+});
