@@ -108,7 +108,8 @@ async function attachByHelper(path: string, options: AttachOptions): Promise<num
     const source = options.source.replace(/[\\,]/g, String.raw`\$&`);
     const list = [`fsname=${source}`, `subtype=${SUBTYPE}`, ...(options.readOnly ? ['ro'] : [])];
     const child = execa(helper, ['-o', list.join(','), '--', path], {
-      stdio: ['ignore', 'ignore', 'pipe', theirs],
+      // execa's types know of descriptors to 9 only; any number does.
+      stdio: ['ignore', 'ignore', 'pipe', theirs as 9],
       env: { _FUSE_COMMFD: '3' },
       timeout: HELPER_DEADLINE,
       reject: false,

@@ -1,0 +1,232 @@
+/**
+ * The client's handshake (doc/proto.md, "Handshake phase"), in all three forms that servers have:
+ * fixed newstyle with options, newstyle that knows only the export name, and oldstyle. It does no
+ * I/O: see transport/dialogue.ts.
+ */
+
+import { ByteReader, ByteWriter } from '../bytes.js';
+import { traceNbd } from '../trace.js';
+import { say, take } from '../transport/dialogue.js';
+import type { Dialogue } from '../transport/dialogue.js';
+import {
+  BASE_ALLOCATION,
+  CLISERV_MAGIC,
+  IHAVEOPT,
+  Info,
+  MAX_STRING,
+  NBDMAGIC,
+  NBD_FLAG_FIXED_NEWSTYLE,
+  NBD_FLAG_NO_ZEROES,
+  Option,
+  OptionReply,
+  TransmissionFlag,
+} from './constants.js';
+import { HandshakeError, ProtocolError } from './errors.js';
+import type { NegotiatedExport } from './export.js';
+import { DEFAULT_LIMITS, UNTOLD_LIMITS, readBlockSizes } from './block-sizes.js';
+import { isError, readOptionReply, refusal, sendOption } from './options.js';
+import type { OptionAnswer } from './options.js';
+import { printable } from './printing.js';
+
+export interface HandshakeOptions {
+  readonly exportName: string;
+  /** Ask for structured replies; without them there is no base:allocation. */
+  readonly structuredReplies?: boolean;
+  /** Ask for base:allocation. */
+  readonly allocation?: boolean;
+}
+
+/** Zeroes that end the old forms of the handshake. */
+const PADDING_BYTES = 124;
+/** A server has a handful of things to tell of an export. */
+const MAX_INFOS = 64;
+/** Longer than any disk can be: offsets are signed in every operating system. */
+const MAX_SIZE = 2n ** 63n - 1n;
+
+/**
+ * @returns what was agreed on; the connection is in its transmission phase
+ * @throws HandshakeError if the server refuses; ProtocolError if it breaks the protocol
+ */
+export function* clientHandshake(options: HandshakeOptions): Dialogue<NegotiatedExport> {
+  const greeting = yield* take(16);
+  const reader = new ByteReader(greeting, 'big');
+  if (reader.u64() !== NBDMAGIC) {
+    throw new ProtocolError(`does not speak NBD; it sent "${printable(greeting, 40)}"`);
+  }
+  const magic = reader.u64();
+  const agreed =
+    magic === CLISERV_MAGIC
+      ? yield* oldstyle(options)
+      : magic === IHAVEOPT
+        ? yield* newstyle(options)
+        : undefined;
+  if (agreed === undefined) {
+    throw new ProtocolError(`sent a greeting of no known kind (0x${magic.toString(16)})`);
+  }
+  if (agreed.size > MAX_SIZE) {
+    throw new ProtocolError(`sent an impossible size: ${agreed.size.toString()}`);
+  }
+  if (agreed.size === 0n) {
+    throw new HandshakeError(`the export ${exportText(options)} is empty (its size is 0)`);
+  }
+  traceNbd('export of %s bytes, flags 0x%s', agreed.size, agreed.flags.toString(16));
+  return agreed;
+}
+
+const exportText = ({ exportName }: HandshakeOptions): string => `"${printable(exportName)}"`;
+
+/** The server says all there is, and does not ask which export. */
+function* oldstyle(options: HandshakeOptions): Dialogue<NegotiatedExport> {
+  if (options.exportName !== '') {
+    throw new HandshakeError(
+      `the server is of the oldest kind, which has one export without a name; it cannot give ${exportText(options)}`,
+    );
+  }
+  const reader = new ByteReader(yield* take(8 + 4 + PADDING_BYTES), 'big');
+  const size = reader.u64();
+  return plainExport(size, transmissionFlags(reader.u32() & 0xffff));
+}
+
+function* newstyle(options: HandshakeOptions): Dialogue<NegotiatedExport> {
+  const offered = new ByteReader(yield* take(2), 'big').u16();
+  const echoed = offered & (NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
+  yield* say(new ByteWriter('big').u32(echoed).finish());
+  const zeroes = (offered & NBD_FLAG_NO_ZEROES) === 0;
+  if ((offered & NBD_FLAG_FIXED_NEWSTYLE) === 0) return yield* byName(options, zeroes);
+
+  const structured = (options.structuredReplies ?? true) && (yield* structuredReplies());
+  const wantsAllocation = structured && (options.allocation ?? true);
+  const allocationId = wantsAllocation ? yield* metaContext(options.exportName) : undefined;
+  const answered = yield* go(options);
+  if (answered === undefined) {
+    // It knows options, but not this one.
+    const agreed = yield* byName(options, zeroes);
+    return { ...agreed, structuredReplies: structured, allocationId };
+  }
+  return { ...answered, structuredReplies: structured, allocationId };
+}
+
+/** NBD_OPT_EXPORT_NAME: a server that refuses can only hang up. */
+function* byName(options: HandshakeOptions, zeroes: boolean): Dialogue<NegotiatedExport> {
+  yield* sendOption(Option.EXPORT_NAME, Buffer.from(options.exportName, 'utf8'));
+  const reader = new ByteReader(yield* take(8 + 2), 'big');
+  const size = reader.u64();
+  const flags = transmissionFlags(reader.u16());
+  if (zeroes) yield* take(PADDING_BYTES);
+  return plainExport(size, flags);
+}
+
+/** Without NBD_FLAG_HAS_FLAGS no other bit means anything. */
+function transmissionFlags(flags: number): number {
+  return (flags & TransmissionFlag.HAS_FLAGS) === 0 ? 0 : flags;
+}
+
+function plainExport(size: bigint, flags: number): NegotiatedExport {
+  return {
+    size,
+    flags,
+    limits: DEFAULT_LIMITS,
+    structuredReplies: false,
+    allocationId: undefined,
+  };
+}
+
+function* structuredReplies(): Dialogue<boolean> {
+  yield* sendOption(Option.STRUCTURED_REPLY, Buffer.alloc(0));
+  const answer = yield* readOptionReply(Option.STRUCTURED_REPLY);
+  if (answer.type === OptionReply.ACK) return true;
+  if (isError(answer.type)) {
+    stopIfFinal(answer);
+    return false;
+  }
+  throw unexpected(answer);
+}
+
+/** Asks for base:allocation. @returns its id, or undefined where the server has none */
+function* metaContext(exportName: string): Dialogue<number | undefined> {
+  const name = Buffer.from(exportName, 'utf8');
+  const query = Buffer.from(BASE_ALLOCATION, 'utf8');
+  const request = new ByteWriter('big')
+    .u32(name.length)
+    .bytes(name)
+    .u32(1)
+    .u32(query.length)
+    .bytes(query);
+  yield* sendOption(Option.SET_META_CONTEXT, request.finish());
+  let id: number | undefined;
+  for (let i = 0; i < MAX_INFOS; i++) {
+    const answer = yield* readOptionReply(Option.SET_META_CONTEXT);
+    if (answer.type === OptionReply.ACK) return id;
+    if (isError(answer.type)) {
+      stopIfFinal(answer);
+      return undefined;
+    }
+    if (answer.type !== OptionReply.META_CONTEXT || answer.data.length < 4) {
+      throw unexpected(answer);
+    }
+    const context = answer.data.subarray(4).toString('utf8');
+    if (context === BASE_ALLOCATION) id = answer.data.readUInt32BE(0);
+    else traceNbd('the server answered with meta context %s', printable(context));
+  }
+  throw new ProtocolError('sent endless meta contexts');
+}
+
+/** NBD_OPT_GO. @returns undefined if the server does not know it */
+function* go(options: HandshakeOptions): Dialogue<NegotiatedExport | undefined> {
+  const name = Buffer.from(options.exportName, 'utf8');
+  const request = new ByteWriter('big').u32(name.length).bytes(name).u16(1).u16(Info.BLOCK_SIZE);
+  yield* sendOption(Option.GO, request.finish());
+  let size: bigint | undefined;
+  let flags = 0;
+  let limits = UNTOLD_LIMITS;
+  for (let i = 0; i < MAX_INFOS; i++) {
+    const answer = yield* readOptionReply(Option.GO);
+    if (answer.type === OptionReply.ERR_UNSUP) return undefined;
+    if (isError(answer.type)) {
+      yield* sendOption(Option.ABORT, Buffer.alloc(0));
+      throw refusal(answer, exportText(options));
+    }
+    if (answer.type === OptionReply.ACK) {
+      if (size === undefined) {
+        throw new ProtocolError('agreed to an export without telling its size');
+      }
+      return { size, flags, limits, structuredReplies: false, allocationId: undefined };
+    }
+    if (answer.type !== OptionReply.INFO || answer.data.length < 2) throw unexpected(answer);
+    const reader = new ByteReader(answer.data, 'big');
+    switch (reader.u16()) {
+      case Info.EXPORT:
+        if (answer.data.length !== 12) throw unexpected(answer);
+        size = reader.u64();
+        flags = transmissionFlags(reader.u16());
+        break;
+      case Info.BLOCK_SIZE:
+        if (answer.data.length !== 14) throw unexpected(answer);
+        limits = readBlockSizes(reader);
+        break;
+      default:
+      // What we did not ask for is ours to ignore.
+    }
+  }
+  throw new ProtocolError('sent endless information about an export');
+}
+
+/** An error of an option that we can do without, unless it tells that there is no point in going on. */
+function stopIfFinal(answer: OptionAnswer): void {
+  if (answer.type === OptionReply.ERR_TLS_REQD || answer.type === OptionReply.ERR_SHUTDOWN) {
+    throw refusal(answer, '');
+  }
+}
+
+function unexpected(answer: OptionAnswer): ProtocolError {
+  return new ProtocolError(
+    `sent a reply of type ${answer.type} and ${answer.data.length} bytes to option ${answer.option}, which it may not`,
+  );
+}
+
+/** Names are bounded by the protocol. @throws HandshakeError */
+export function checkExportName(name: string): void {
+  if (Buffer.byteLength(name, 'utf8') > MAX_STRING) {
+    throw new HandshakeError(`the export name has more than ${MAX_STRING} bytes`);
+  }
+}
