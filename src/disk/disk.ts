@@ -11,6 +11,8 @@
  * promises to those who do not mind.
  */
 
+import type { Owner } from '../buffer-pool.js';
+
 /**
  * How many bytes before a payload may be overwritten by whoever holds it. It is the room for the
  * larger of the headers that may be put in front of a payload: 32 bytes of an NBD request with
@@ -30,9 +32,10 @@ export interface Reply {
 export interface ReadReply {
   /**
    * All the bytes asked for stand in `bytes` from `start` on, and the `HEADROOM` bytes before them
-   * are free to be overwritten. Both are lent for the time of this call only.
+   * are free to be overwritten. Both are lent for the time of this call only, unless there is an
+   * owner: then they are handed over, until the owner is told to release them.
    */
-  data(bytes: Buffer, start: number): void;
+  data(bytes: Buffer, start: number, owner?: Owner): void;
   /** @param errno a positive Linux errno */
   fail(errno: number): void;
 }

@@ -72,7 +72,7 @@ class FittedDisk implements Disk {
       this.#disk.read(offset, length, reply);
     } else {
       this.#disk.read(start, whole, {
-        data: (bytes, at) => reply.data(bytes, at + skip),
+        data: (bytes, at, owner) => reply.data(bytes, at + skip, owner),
         fail: (code) => reply.fail(code),
       });
     }
@@ -88,8 +88,9 @@ class FittedDisk implements Disk {
     };
     eachPart(start, BigInt(whole), this.#most, done, (offset, length, partReply) => {
       this.#disk.read(offset, length, {
-        data(bytes, at) {
+        data(bytes, at, owner) {
           bytes.copy(place, HEADROOM + Number(offset - start), at, at + length);
+          owner?.release();
           partReply.done(0);
         },
         fail: (code) => partReply.done(code),
@@ -163,8 +164,9 @@ class FittedDisk implements Disk {
       }
       const length = Number(this.#up(edge + 1n) - edge);
       this.#disk.read(edge, length, {
-        data(bytes, at) {
+        data(bytes, at, owner) {
           bytes.copy(place, HEADROOM + Number(edge - first), at, at + length);
+          owner?.release();
           next(0);
         },
         fail: next,

@@ -22,7 +22,10 @@ function settle(
 export function readDisk(disk: Disk, offset: bigint, length: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     disk.read(offset, length, {
-      data: (bytes, start) => resolve(Buffer.from(bytes.subarray(start, start + length))),
+      data: (bytes, start, owner) => {
+        resolve(Buffer.from(bytes.subarray(start, start + length)));
+        owner?.release();
+      },
       fail: (errno) => reject(new ErrnoError(errno, 'read')),
     });
   });

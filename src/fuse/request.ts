@@ -1,6 +1,7 @@
 /** One request of the kernel, which gets exactly one reply. */
 
 import { errno } from '../errno.js';
+import type { Owner } from '../buffer-pool.js';
 import type { ReadReply, Reply } from '../disk/disk.js';
 import { traceFuse } from '../trace.js';
 import { OUT_HEADER_BYTES, Opcode } from './constants.js';
@@ -56,7 +57,12 @@ export class FuseRequest implements Reply, ReadReply {
   }
 
   /** The data of a READ, `count` bytes. */
-  data(bytes: Buffer, start: number): void {
+  data(bytes: Buffer, start: number, owner?: Owner): void {
+    this.#data(bytes, start);
+    owner?.release();
+  }
+
+  #data(bytes: Buffer, start: number): void {
     if (this.#late()) return;
     const at = start - OUT_HEADER_BYTES;
     const total = OUT_HEADER_BYTES + this.count;

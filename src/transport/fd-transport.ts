@@ -3,7 +3,8 @@
 import { errno } from '../errno.js';
 import { READABLE, WRITABLE, native } from '../native.js';
 import type { PollWatcher } from '../native.js';
-import type { Sent, Transport, TransportEvents } from './transport.js';
+import type { Owner } from '../buffer-pool.js';
+import type { Transport, TransportEvents } from './transport.js';
 
 /** The most pieces of one writev(2), IOV_MAX. */
 const MAX_PARTS = 1024;
@@ -19,7 +20,7 @@ export class FdTransport implements Transport {
 
   // The queue: part i is #ranges[2i + 1] bytes of #buffers[i] from #ranges[2i] on, for #first <= i < #last.
   #buffers: (Buffer | undefined)[] = [];
-  #owners: (Sent | undefined)[] = [];
+  #owners: (Owner | undefined)[] = [];
   #ranges = new Uint32Array(2 * MAX_PARTS);
   #first = 0;
   #last = 0;
@@ -84,9 +85,9 @@ export class FdTransport implements Transport {
     this.#watch();
   }
 
-  send(bytes: Buffer, start: number, length: number, owner?: Sent): void {
+  send(bytes: Buffer, start: number, length: number, owner?: Owner): void {
     if (this.#closed || this.#failed) {
-      owner?.sent();
+      owner?.release();
       return;
     }
     const previous = this.#last - 1;
@@ -170,7 +171,7 @@ export class FdTransport implements Transport {
     this.#owners[this.#first] = undefined;
     this.#first++;
     if (this.#first === this.#last) this.#first = this.#last = 0;
-    owner?.sent();
+    owner?.release();
   }
 
   #fail(code: number): void {

@@ -4,10 +4,7 @@
  * pieces that go out together, at the latest when the current turn of the event loop ends.
  */
 
-/** Told when a queued piece has left, or never will: its memory is the sender's again. */
-export interface Sent {
-  sent(): void;
-}
+import type { Owner } from '../buffer-pool.js';
 
 export interface TransportEvents {
   /** There may be something to receive, or the end, or an error: call `receive` to learn which. */
@@ -32,8 +29,9 @@ export interface Transport {
   pause(): void;
   resume(): void;
 
-  /** Queues `length` bytes of `bytes` from `start` on, which stay as they are until they have left. */
-  send(bytes: Buffer, start: number, length: number, owner?: Sent): void;
+  /** Queues `length` bytes of `bytes` from `start` on, which stay as they are until they have
+   * left, or never will; then their owner is told. */
+  send(bytes: Buffer, start: number, length: number, owner?: Owner): void;
 
   /** Sends what is queued as far as the peer takes it, without waiting for the end of the turn. */
   flush(): void;
