@@ -8,6 +8,7 @@
 import { errno } from '../errno.js';
 import { DURABLE, NOT_DURABLE } from './disk.js';
 import type { Disk, Extent, Reply, ZeroOptions } from './disk.js';
+import { Truncation } from './truncation.js';
 import { WriteTracker } from './write-tracker.js';
 
 export const S_IFREG = 0o100000;
@@ -73,6 +74,13 @@ export class DiskFile {
   /** How many open handles may write. */
   #writers = 0;
   readonly #tracker = new WriteTracker();
+  /** Somebody has cut the file to nothing and still has it open: by which handle, and what came since. */
+  #truncation: { readonly owner: bigint; readonly state: Truncation } | undefined;
+  /** While gaps are being zeroed no write may start, since it might be undone: these wait. */
+  #filling: (() => void)[] | undefined;
+  /** Of zeroing gaps before anybody asked. */
+  #fillError = 0;
+  #cacheStale = false;
 
   #mode: number;
   #uid: number;
@@ -140,6 +148,80 @@ export class DiskFile {
     if (forWriting) this.#writers--;
   }
 
+  /** Whether the disk was changed behind the page cache since it was last asked. */
+  takeCacheStale(): boolean {
+    const stale = this.#cacheStale;
+    this.#cacheStale = false;
+    return stale;
+  }
+
+  /** The file was cut to nothing by whoever has this handle: see truncation.ts. */
+  truncated(owner: bigint): void {
+    if (!this.readOnly) this.#truncation = { owner, state: new Truncation() };
+  }
+
+  /** Whoever cut the file has made it this long again. */
+  extendedTo(owner: bigint, size: bigint): void {
+    if (this.#truncation?.owner === owner) this.#truncation.state.extendedTo(size);
+  }
+
+  /**
+   * A handle is closed or synced: as `sync`, but first what its holder skipped since it cut the file is
+   * zeroed.
+   */
+  syncHandle(owner: bigint, reply: Reply): void {
+    const cut = this.#truncation;
+    if (cut?.owner !== owner) {
+      this.sync(reply);
+      return;
+    }
+    this.#fillGaps(cut.state, {
+      done: (code) => {
+        const failed = code !== 0 ? code : this.#fillError;
+        this.#fillError = 0;
+        if (failed === 0) this.sync(reply);
+        else reply.done(failed);
+      },
+    });
+  }
+
+  /** The handle is gone for good. */
+  releaseHandle(owner: bigint, forWriting: boolean, reply: Reply): void {
+    this.released(forWriting);
+    this.syncHandle(owner, {
+      done: (code) => {
+        if (this.#truncation?.owner === owner) this.#truncation = undefined;
+        reply.done(code);
+      },
+    });
+  }
+
+  #fillGaps(cut: Truncation, reply: Reply): void {
+    if (this.#filling !== undefined) {
+      this.#filling.push(() => this.#fillGaps(cut, reply));
+      return;
+    }
+    const gaps = cut.takeGaps();
+    if (gaps.length === 0) {
+      reply.done(0);
+      return;
+    }
+    this.#cacheStale = true;
+    this.#filling = [];
+    const next = (code: number): void => {
+      const gap = gaps.shift();
+      if (code === 0 && gap !== undefined) {
+        this.disk.zero(gap.offset, gap.length, PUNCH, this.#tracker.tracked({ done: next }));
+        return;
+      }
+      const waiting = this.#filling ?? [];
+      this.#filling = undefined;
+      reply.done(code);
+      for (const start of waiting) start();
+    };
+    next(0);
+  }
+
   /** access(2): the kernel has checked the rest. */
   access(forWriting: boolean): number {
     return forWriting && this.readOnly ? errno.EROFS : 0;
@@ -172,7 +254,11 @@ export class DiskFile {
     durable: boolean,
     reply: Reply,
   ): void {
-    this.#mtime = this.#ctime = now();
+    if (this.#filling !== undefined) {
+      this.#filling.push(() => this.write(offset, bytes, start, length, durable, reply));
+      return;
+    }
+    this.#noteChange(offset, BigInt(length));
     const { disk } = this;
     if (!durable) {
       disk.write(offset, bytes, start, length, NOT_DURABLE, this.#tracker.tracked(reply));
@@ -183,6 +269,15 @@ export class DiskFile {
       const written = this.#tracker.tracked(this.#thenFlush(reply));
       disk.write(offset, bytes, start, length, NOT_DURABLE, written);
     }
+  }
+
+  #noteChange(offset: bigint, length: bigint): void {
+    this.#mtime = this.#ctime = now();
+    const cut = this.#truncation?.state;
+    if (cut === undefined) return;
+    cut.covered(offset, length);
+    // Nobody waits for it here: the close tells of an error.
+    if (cut.tooManyPieces) this.#fillGaps(cut, { done: (code) => (this.#fillError ||= code) });
   }
 
   #thenFlush(reply: Reply): Reply {
@@ -216,6 +311,10 @@ export class DiskFile {
   allocate(mode: number, offset: bigint, length: bigint, reply: Reply): void {
     const keepSize = (mode & FALLOC_FL_KEEP_SIZE) !== 0;
     const what = mode & ~FALLOC_FL_KEEP_SIZE;
+    if (this.#filling !== undefined) {
+      this.#filling.push(() => this.allocate(mode, offset, length, reply));
+      return;
+    }
     if (this.readOnly) {
       reply.done(errno.EROFS);
       return;
@@ -234,8 +333,8 @@ export class DiskFile {
       reply.done(0);
       return;
     }
-    this.#mtime = this.#ctime = now();
     const options = what === FALLOC_FL_PUNCH_HOLE ? PUNCH : KEEP_ALLOCATED;
+    this.#noteChange(offset, count);
     this.disk.zero(offset, count, options, this.#tracker.tracked(reply));
   }
 

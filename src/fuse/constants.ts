@@ -98,6 +98,7 @@ export const Fattr = {
   SIZE: 1 << 3,
   ATIME: 1 << 4,
   MTIME: 1 << 5,
+  FH: 1 << 6,
   ATIME_NOW: 1 << 7,
   MTIME_NOW: 1 << 8,
   CTIME: 1 << 10,

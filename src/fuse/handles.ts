@@ -2,6 +2,8 @@
 
 interface Handle {
   readonly forWriting: boolean;
+  /** The thread that opened it. */
+  readonly pid: number;
   /** The disk was written past its end through the page cache, and this one was not told yet. */
   overrun: boolean;
 }
@@ -11,9 +13,9 @@ export class Handles {
   #next = 1n;
 
   /** @returns the number by which the kernel names it, `fh` */
-  add(forWriting: boolean): bigint {
+  add(forWriting: boolean, pid: number): bigint {
     const fh = this.#next++;
-    this.#handles.set(fh, { forWriting, overrun: false });
+    this.#handles.set(fh, { forWriting, pid, overrun: false });
     return fh;
   }
 
@@ -22,6 +24,15 @@ export class Handles {
     const handle = this.#handles.get(fh);
     this.#handles.delete(fh);
     return handle?.forWriting;
+  }
+
+  /** The handle that a thread opened last for writing: O_TRUNC tells no handle, and comes right behind its open. */
+  latestOf(pid: number): bigint | undefined {
+    let latest: bigint | undefined;
+    for (const [fh, handle] of this.#handles) {
+      if (handle.forWriting && handle.pid === pid) latest = fh;
+    }
+    return latest;
   }
 
   /** Who wrote past the end is not known: each that may have is told once, as the kernel does it for lost writes. */

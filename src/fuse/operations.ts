@@ -4,11 +4,13 @@ import { errno } from '../errno.js';
 import type { Reply } from '../disk/disk.js';
 import { SEEK_DATA, SEEK_HOLE } from '../disk/disk-file.js';
 import {
+  Fattr,
   GETATTR_FH,
   O_ACCMODE,
   O_DSYNC,
   O_RDONLY,
   OPEN_KILL_SUIDGID,
+  OpenFlag,
   OUT_HEADER_BYTES,
   ROOT_ID,
   W_OK,
@@ -46,9 +48,23 @@ export const getattr: Operation = (protocol, request) => {
 };
 
 export const setattr: Operation = (protocol, request) => {
-  const code = protocol.file.change(getSetattrIn(request.slab.view, request.body));
-  if (code !== 0) request.fail(code);
-  else replyAttributes(protocol, request);
+  const { view } = request.slab;
+  const { file, handles } = protocol;
+  const change = getSetattrIn(view, request.body);
+  const code = file.change(change);
+  if (code !== 0) {
+    request.fail(code);
+    return;
+  }
+  if (change.size !== undefined) {
+    const byHandle = (view.getUint32(request.body, true) & Fattr.FH) !== 0;
+    const owner = byHandle
+      ? view.getBigUint64(request.body + 8, true)
+      : handles.latestOf(request.pid);
+    if (owner !== undefined && change.size === 0n) file.truncated(owner);
+    else if (owner !== undefined && byHandle) file.extendedTo(owner, change.size);
+  }
+  replyAttributes(protocol, request);
 };
 
 function replyAttributes(protocol: FuseProtocol, request: FuseRequest): void {
@@ -67,8 +83,10 @@ export const open: Operation = (protocol, request) => {
   }
   if ((view.getUint32(request.body + 4, true) & OPEN_KILL_SUIDGID) !== 0) protocol.file.dropSetId();
   const { out } = protocol;
-  out.view.setBigUint64(OUT_HEADER_BYTES, protocol.handles.add(forWriting), true);
-  out.view.setUint32(OUT_HEADER_BYTES + 8, protocol.options.openFlags, true);
+  out.view.setBigUint64(OUT_HEADER_BYTES, protocol.handles.add(forWriting, request.pid), true);
+  // An open that does not keep the cache throws away what is in it.
+  const dropCache = protocol.file.takeCacheStale() ? OpenFlag.KEEP_CACHE : 0;
+  out.view.setUint32(OUT_HEADER_BYTES + 8, protocol.options.openFlags & ~dropCache, true);
   out.view.setUint32(OUT_HEADER_BYTES + 12, 0, true);
   request.reply(16);
 };
@@ -124,14 +142,14 @@ export const write: Operation = (protocol, request) => {
 
 /** FSYNC, and FLUSH, which each close sends: its answer is what "close returned" promises. */
 export const sync: Operation = (protocol, request) => {
-  protocol.file.sync(request);
+  protocol.file.syncHandle(request.slab.view.getBigUint64(request.body, true), request);
 };
 
 export const release: Operation = (protocol, request) => {
-  const forWriting = protocol.handles.remove(request.slab.view.getBigUint64(request.body, true));
-  if (forWriting !== undefined) protocol.file.released(forWriting);
+  const fh = request.slab.view.getBigUint64(request.body, true);
+  const forWriting = protocol.handles.remove(fh) ?? false;
   // A mapping outlives the close and may have been written since. Nobody hears of an error here.
-  protocol.file.sync({ done: () => request.done(0) });
+  protocol.file.releaseHandle(fh, forWriting, { done: () => request.done(0) });
 };
 
 export const fallocate: Operation = (protocol, request) => {

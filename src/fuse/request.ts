@@ -4,7 +4,7 @@ import { errno } from '../errno.js';
 import type { Owner } from '../buffer-pool.js';
 import type { ReadReply, Reply } from '../disk/disk.js';
 import { traceFuse } from '../trace.js';
-import { OUT_HEADER_BYTES, Opcode } from './constants.js';
+import { IN_HEADER_BYTES, OUT_HEADER_BYTES, Opcode } from './constants.js';
 import type { FuseProtocol } from './protocol.js';
 import type { Slab } from './request-arena.js';
 import { opcodeName } from './printing.js';
@@ -20,6 +20,8 @@ export class FuseRequest implements Reply, ReadReply {
   /** `unique` in two halves: it is 64 bits and must stay exact. */
   uniqueLow = 0;
   uniqueHigh = 0;
+  /** Of the thread that asks; 0 for the kernel's own requests. */
+  pid = 0;
   /** Of a READ: how many bytes the reply has. Of a WRITE: how many were written. */
   count = 0;
   /** The memory that it stands in: its body, after the header, is from `body` to `end`. */
@@ -44,7 +46,8 @@ export class FuseRequest implements Reply, ReadReply {
     this.opcode = view.getUint32(start + 4, true);
     this.uniqueLow = view.getUint32(start + 8, true);
     this.uniqueHigh = view.getUint32(start + 12, true);
-    this.body = start + 40;
+    this.pid = view.getUint32(start + 32, true);
+    this.body = start + IN_HEADER_BYTES;
     this.end = start + length;
     this.count = 0;
     this.holdsSlab = false;

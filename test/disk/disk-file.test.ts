@@ -73,9 +73,10 @@ describe('DiskFile: flushing', () => {
   it('does not count a write as flushed that was answered after the flush was sent', () => {
     const { file, disk } = makeFile();
     const held: (() => void)[] = [];
-    const { write: realWrite, flush: realFlush } = disk;
-    disk.write = (...all) => void held.push(() => realWrite.apply(disk, all));
-    disk.flush = (reply) => void held.push(() => realFlush.call(disk, reply));
+    const realWrite = disk.write.bind(disk);
+    const realFlush = disk.flush.bind(disk);
+    disk.write = (...all) => void held.push(() => realWrite(...all));
+    disk.flush = (reply) => void held.push(() => realFlush(reply));
     let wrote = false;
     const bytes = Buffer.alloc(HEADROOM + 512);
     file.write(0n, bytes, HEADROOM, 512, false, { done: () => (wrote = true) });
@@ -250,5 +251,86 @@ describe('DiskFile: holes', () => {
     const failing = makeFile();
     failing.disk.failNext.set('extents', errno.EIO);
     assert.equal(seek(failing.file, 0n, SEEK_DATA), 0n);
+  });
+});
+
+describe('DiskFile: cut to nothing', () => {
+  const OWNER = 5n;
+
+  function cutFile(): { file: DiskFile; disk: MemoryDisk } {
+    const { file, disk } = makeFile();
+    disk.content.fill(0x55);
+    file.open(true);
+    assert.equal(file.change({ size: 0n }), 0);
+    file.truncated(OWNER);
+    return { file, disk };
+  }
+
+  const close = (file: DiskFile): number => codeOf((reply) => file.syncHandle(OWNER, reply));
+
+  it('changes nothing where the start is written only', () => {
+    const { file, disk } = cutFile();
+    write(file, 0n, 512);
+    assert.equal(close(file), 0);
+    assert.deepEqual(disk.log, ['write 0+512', 'flush 0+0']);
+    assert.equal(disk.content[512], 0x55);
+    assert.equal(file.takeCacheStale(), false);
+  });
+
+  it('zeroes what was skipped when the one who cut it closes, before the flush', () => {
+    const { file, disk } = cutFile();
+    write(file, 8192n, 4096);
+    assert.equal(
+      codeOf((reply) => file.syncHandle(OWNER + 1n, reply)),
+      0,
+    );
+    assert.equal(close(file), 0);
+    assert.deepEqual(disk.log.slice(-2), ['zero 0+8192', 'flush 0+0']);
+    assert.equal(disk.content[8191], 0);
+    assert.equal(disk.content[12288], 0x55);
+    assert.equal(file.takeCacheStale(), true);
+    assert.equal(file.takeCacheStale(), false);
+  });
+
+  it('is all zeroes when it was made to its full length again', () => {
+    const { file, disk } = cutFile();
+    file.extendedTo(OWNER, BigInt(SIZE));
+    assert.equal(close(file), 0);
+    assert.ok(disk.content.equals(Buffer.alloc(SIZE)));
+  });
+
+  it('forgets it when the handle is gone', () => {
+    const { file, disk } = cutFile();
+    assert.equal(
+      codeOf((reply) => file.releaseHandle(OWNER, true, reply)),
+      0,
+    );
+    write(file, 8192n, 512);
+    assert.equal(close(file), 0);
+    assert.ok(!disk.log.some((line) => line.startsWith('zero')));
+  });
+
+  it('lets no write start while gaps are zeroed, and none get lost', () => {
+    const { file, disk } = cutFile();
+    write(file, 8192n, 4096);
+    const held: (() => void)[] = [];
+    const zero = disk.zero.bind(disk);
+    disk.zero = (...all) => void held.push(() => zero(...all));
+    const answers: string[] = [];
+    file.syncHandle(OWNER, { done: () => answers.push('closed') });
+    const bytes = Buffer.alloc(HEADROOM + 100, 7);
+    file.write(10n, bytes, HEADROOM, 100, false, { done: () => answers.push('wrote') });
+    assert.deepEqual(answers, []);
+    held[0]?.();
+    assert.deepEqual(answers, ['closed', 'wrote']);
+    assert.equal(disk.content[9], 0);
+    assert.equal(disk.content[10], 7);
+  });
+
+  it('tells at the close that zeroing failed', () => {
+    const { file, disk } = cutFile();
+    write(file, 8192n, 4096);
+    disk.failNext.set('zero', errno.EIO);
+    assert.equal(close(file), errno.EIO);
   });
 });
