@@ -30,7 +30,7 @@ const BACKLOG = 64;
  * a signal in the middle of that would only add noise.
  */
 const END_BY_ITSELF = 100;
-/** Milliseconds after SIGTERM, until SIGKILL. */
+/** Milliseconds from SIGTERM to SIGKILL: a server may have much to write. */
 const END_DEADLINE = 10_000;
 /** Milliseconds after SIGKILL. A process that does not go even then hangs in the kernel. */
 const KILL_DEADLINE = 2_000;
@@ -57,6 +57,8 @@ export interface CaptiveOptions {
    */
   readonly showOutput: boolean;
   readonly env?: NodeJS.ProcessEnv;
+  /** Milliseconds from SIGTERM to SIGKILL, when it is to end. */
+  readonly endDeadline?: number;
 }
 
 export class CaptiveServer {
@@ -66,6 +68,7 @@ export class CaptiveServer {
   readonly #directory: PrivateDirectory;
   readonly #guardian: Guardian;
   readonly #group: number;
+  readonly #endDeadline: number;
   #exit: Exit | undefined;
   #stopped: Promise<string | undefined> | undefined;
 
@@ -75,17 +78,19 @@ export class CaptiveServer {
     guardian: Guardian,
     child: Spawned,
     group: number,
+    endDeadline: number,
   ) {
     this.name = name;
     this.#directory = directory;
     this.#guardian = guardian;
     this.#group = group;
-    this.exited = child.exited.then(async (exit) => {
+    this.#endDeadline = endDeadline;
+    this.exited = child.exited.then((exit) => {
       this.#exit = exit;
       traceMain('server %s %s', name, exitText(exit));
       if (!groupAlive(group)) {
         // The number of a group without a process may be given to another one.
-        await guardian.release();
+        void guardian.release();
         directory.remove();
       }
       return exit;
@@ -136,7 +141,8 @@ export class CaptiveServer {
         );
       }
       traceMain('server %s is process %d, its socket %s', name, child.pid, socketPath);
-      return new CaptiveServer(name, directory, guardian, child, child.pid);
+      const endDeadline = options.endDeadline ?? END_DEADLINE;
+      return new CaptiveServer(name, directory, guardian, child, child.pid, endDeadline);
     } catch (error) {
       await guardian?.release();
       directory.remove();
@@ -178,8 +184,7 @@ export class CaptiveServer {
   }
 
   async #end(): Promise<string | undefined> {
-    let terminated = false;
-    if ((await within(this.exited, END_BY_ITSELF)) === TOO_LATE) terminated = true;
+    const terminated = (await within(this.exited, END_BY_ITSELF)) === TOO_LATE;
     const problem = await this.#endRest();
     if (problem !== undefined) return problem;
     const exit = await within(this.exited, KILL_DEADLINE);
@@ -191,13 +196,14 @@ export class CaptiveServer {
 
   /** Ends what there is of the group, which may be without its leader. */
   async #endRest(): Promise<string | undefined> {
-    if (!signalGroup(this.#group, 'SIGTERM')) return undefined;
+    if (!groupAlive(this.#group)) return undefined;
+    signalGroup(this.#group, 'SIGTERM');
     traceMain('server %s was sent SIGTERM', this.name);
-    if (await groupGone(this.#group, END_DEADLINE)) return undefined;
+    if (await groupGone(this.#group, this.#endDeadline)) return undefined;
     signalGroup(this.#group, 'SIGKILL');
     const gone = await groupGone(this.#group, KILL_DEADLINE);
     return gone
-      ? `server ${this.name} did not end within ${END_DEADLINE / 1000} s and was killed`
+      ? `server ${this.name} did not end within ${this.#endDeadline / 1000} s and was killed`
       : `server ${this.name} cannot be killed: process group ${this.#group} is still there`;
   }
 }

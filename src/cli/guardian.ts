@@ -9,6 +9,7 @@
 import { native } from '../native.js';
 import { checkResult } from '../errno.js';
 import { TOO_LATE, within } from './deadline.js';
+import { signalGroup } from './process-group.js';
 import type { Spawned } from './spawn.js';
 import { spawnDetached } from './spawn.js';
 
@@ -78,7 +79,7 @@ export class Guardian {
     return this.#fd;
   }
 
-  /** Sends it away: there is nothing left to guard. May be called twice. */
+  /** Sends it away: there is nothing left to guard. Never rejects; may be called twice. */
   release(): Promise<void> {
     this.#released ??= this.#release();
     return this.#released;
@@ -90,7 +91,7 @@ export class Guardian {
     native.write(this.#fd, lines, 0, lines.length);
     native.close(this.#fd);
     if ((await within(this.#child.exited, RELEASE_DEADLINE)) !== TOO_LATE) return;
-    if (this.#child.pid !== undefined) process.kill(this.#child.pid, 'SIGKILL');
+    if (this.#child.pid !== undefined) signalGroup(this.#child.pid, 'SIGKILL');
     await this.#child.exited;
   }
 }

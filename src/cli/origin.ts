@@ -100,11 +100,19 @@ export class CaptiveOrigin implements Origin {
       if (error instanceof CommandError) throw error;
       const exit = await within(this.#server.exited, SAME_EVENT);
       if (exit !== TOO_LATE) throw this.#endedEarly(exit, error);
-      const reason = error instanceof Error ? error.message : String(error);
-      throw new CommandError(`${this.name}: ${reason}`, { cause: error });
+      throw new CommandError(`${this.name}: ${this.#withoutSocket(error)}`, { cause: error });
     } finally {
       ended.catch(() => undefined);
     }
+  }
+
+  /** The path of a socket that the user never asked for says nothing to them. */
+  #withoutSocket(error: unknown): string {
+    const message = error instanceof Error ? error.message : String(error);
+    const { socketPath } = this.#server;
+    return message
+      .replace(`NBD server at ${socketPath}: `, '')
+      .replace(`cannot connect to ${socketPath}: `, 'cannot connect: ');
   }
 
   #endedEarly(exit: Exit, cause?: unknown): CommandError {

@@ -22,7 +22,9 @@ export class Pidfile {
     const path = resolve(shown);
     try {
       if (shown === '') throw new Error('its name is empty');
-      await access(dirname(path), constants.W_OK | constants.X_OK);
+      const folder = dirname(path);
+      if (!(await stat(folder)).isDirectory()) throw new Error(`${folder} is not a directory`);
+      await access(folder, constants.W_OK | constants.X_OK);
       const entry = await stat(path).catch(() => undefined);
       if (entry?.isDirectory() === true) throw new Error('it is a directory');
     } catch (error) {

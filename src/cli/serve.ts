@@ -1,9 +1,10 @@
 /** The life of a mount: from the checks before it to the exit status after it. */
 
+import { open } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { errnoText } from '../errno.js';
 import { checkMountpoint, unmountCommand } from '../fuse/mountpoint.js';
-import type { Mount } from '../fuse/mount.js';
+import type { Mount, MountEnd } from '../fuse/mount.js';
 import type { NbdDisk } from '../nbd/nbd-disk.js';
 import { traceMain } from '../trace.js';
 import type { MountCommand } from './command-line.js';
@@ -19,10 +20,10 @@ import type { Interruptions } from './signals.js';
 
 /** Milliseconds for the requests that are in flight when the disk is closed. */
 const CLOSE_DEADLINE = 12_000;
-/** Milliseconds that a mount detached lazily has for those who still hold the file. */
-const LAZY_DEADLINE = 5_000;
-/** Milliseconds for a flush at the very end. */
-const FLUSH_DEADLINE = 10_000;
+/** Milliseconds for what is in the page cache when a mount is detached. */
+const SYNC_DEADLINE = 10_000;
+/** Milliseconds for taking down a mount that nobody has been told of, or that we failed. */
+const UNDO_DEADLINE = 5_000;
 
 /**
  * Serves the disk until it is unmounted.
@@ -42,7 +43,8 @@ export async function serve(command: MountCommand, interruptions: Interruptions)
     const session = new Session(command, mountpoint, origin, disk, pidfile);
     return Math.max(await session.run(interruptions), await closeOrigin(origin));
   } catch (error) {
-    await closeOrigin(origin);
+    // What went wrong first is what the user is to hear.
+    await origin.close();
     throw error;
   }
 }
@@ -144,7 +146,7 @@ class Session {
         await this.#pidfile?.write();
         return await this.#untilEnd(mount, interruptions);
       } catch (error) {
-        await within(mount.unmount({ lazy: true }), LAZY_DEADLINE);
+        await within(mount.unmount({ lazy: true }), UNDO_DEADLINE);
         throw error;
       } finally {
         this.#mounted = false;
@@ -161,11 +163,6 @@ class Session {
   async #checkDisk(): Promise<void> {
     if (this.#loss !== undefined) throw new CommandError(await this.#loss);
     const { info } = this.#disk;
-    if (info.size === 0n) {
-      throw new CommandError(
-        `${this.#origin.name} has an export of size 0: there is nothing to show`,
-      );
-    }
     if (info.readOnly || this.#command.readOnly || info.canFlush || info.canFua) return;
     say(
       `${this.#origin.name} can neither flush nor write through: what is written to ${this.#shown} may be lost with the server, also after an fsync`,
@@ -189,27 +186,29 @@ class Session {
 
   /** @returns the exit status */
   async #untilEnd(mount: Mount, interruptions: Interruptions): Promise<number> {
-    const ended = mount.ended.then((end) => ({ kind: 'ended', ...end }) as const);
-    for (let requests = 0; ;) {
-      const event = await Promise.race([ended, interruptions.next]);
-      if (event.kind === 'ended') return this.#exitStatus(event.flushError);
+    for (let signals = 0; ;) {
+      const event = await Promise.race([mount.ended, interruptions.next]);
+      if ('flushError' in event) return this.#exitStatus(event);
       interruptions.take();
       if (event.kind === 'crash') throw new InternalError(event.error);
       traceMain('%s', event.signal);
-      requests++;
-      if (requests === 1) await this.#unmount(mount);
-      else return this.#detach(mount, interruptions);
+      signals++;
+      if (signals === 1) await this.#unmount(mount);
+      else if (signals === 2) await this.#detach(mount);
+      else return this.#giveUp();
     }
   }
 
-  #exitStatus(flushError: number): number {
+  #exitStatus({ flushError, error }: MountEnd): number {
     // That nothing could be flushed to a server that died has been told with its death.
     if (this.#loss !== undefined) return 1;
-    if (flushError === 0) return 0;
-    say(
-      `the last flush of ${this.#shown} failed (${errnoText(flushError)}): what was written last may be lost`,
-    );
-    return 1;
+    if (error !== undefined) say(`the mount of ${this.#shown} ended: ${error.message}`);
+    if (flushError !== 0) {
+      say(
+        `the last flush of ${this.#shown} failed (${errnoText(flushError)}): what was written last may be lost`,
+      );
+    }
+    return flushError === 0 && error === undefined ? 0 : 1;
   }
 
   /** After a first signal. The mount ends when this worked, and stays when it is busy. */
@@ -229,23 +228,38 @@ class Session {
   }
 
   /** After a second signal: the file leaves the folder at once, whoever holds it. */
-  async #detach(mount: Mount, interruptions: Interruptions): Promise<number> {
-    const result = await within(mount.unmount({ lazy: true }), LAZY_DEADLINE);
-    traceMain('detached: %s', result);
-    const end = await Promise.race([within(mount.ended, LAZY_DEADLINE), interruptions.next]);
-    if (end !== TOO_LATE && 'flushError' in end) return this.#exitStatus(end.flushError);
-    const { flushDisk } = await import('../disk/promises.js');
-    const flushed = await within(
-      flushDisk(this.#disk).then(
-        () => true,
-        () => false,
-      ),
-      FLUSH_DEADLINE,
-    );
-    await this.#report;
+  async #detach(mount: Mount): Promise<void> {
+    // What programs have written so far is in the page cache, which a detached mount takes along.
+    const synced = await within(this.#sync(), SYNC_DEADLINE);
+    const result = await mount.unmount({ lazy: true });
+    traceMain('detached: %d, synced: %s', result, synced);
+    if (result !== 0) return;
     say(
-      `${this.#shown} was detached while it was open${flushed === true ? '' : ', and the last flush failed'}: what its users had not yet written with fsync is lost`,
+      synced === true
+        ? `${this.#shown} was detached while it was open; what was written so far is on the disk`
+        : `${this.#shown} was detached while it was open, and not all that was written could be saved`,
     );
+  }
+
+  /** By another thread, as it is this one that answers. @returns whether it worked */
+  async #sync(): Promise<boolean> {
+    try {
+      const file = await open(this.#mountpoint, 'r');
+      try {
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  /** After a third signal. */
+  async #giveUp(): Promise<number> {
+    await this.#report;
+    say(`${this.#shown}: not all was written when it ended; what was written last may be lost`);
     return 1;
   }
 }

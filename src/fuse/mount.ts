@@ -13,7 +13,7 @@ import { OpenFlag } from './constants.js';
 import { MountError } from './errors.js';
 import { MAX_TRANSFER } from './init.js';
 import { checkMountpoint } from './mountpoint.js';
-import { raiseReadAhead } from './read-ahead.js';
+import { tuneMount } from './bdi.js';
 import { FuseSession } from './session.js';
 import type { FileEnd } from './session.js';
 
@@ -115,7 +115,7 @@ class DiskMount implements Mount {
       const sizeKnown = await this.#serve(fd, { writeback, openFlags: this.#openFlags() }, end);
       if (!sizeKnown) this.#mendSize();
       if (!readOnly) await this.#setTimes();
-      raiseReadAhead(this.#path);
+      await tuneMount(this.#path);
     } catch (error) {
       await detach(this.#path, true);
       this.#session?.close();

@@ -7,6 +7,8 @@ import { MountError } from './errors.js';
 
 /** A line of /proc/self/mountinfo (proc(5)), as far as it matters here. */
 export interface MountEntry {
+  /** `major:minor`, under which sysfs has its settings. */
+  readonly device: string;
   /** Absolute. */
   readonly mountpoint: string;
   /** With its subtype: `fuse.tsnbdfuse`. */
@@ -29,7 +31,13 @@ export function parseMountinfo(text: string): MountEntry[] {
     const separator = fields.indexOf('-', 6);
     const [mountpoint, type, source] = [fields[4], fields[separator + 1], fields[separator + 2]];
     if (separator < 0 || mountpoint === undefined || type === undefined) continue;
-    entries.push({ mountpoint: unescape(mountpoint), type, source: unescape(source ?? '') });
+    const device = fields[2] ?? '';
+    entries.push({
+      device,
+      mountpoint: unescape(mountpoint),
+      type,
+      source: unescape(source ?? ''),
+    });
   }
   return entries;
 }

@@ -12,7 +12,7 @@ function parse(line: string): ReturnType<typeof parseCommandLine> {
 function mount(line: string): MountCommand {
   const parsed = parse(line);
   assert.equal(parsed.kind, 'mount');
-  return parsed as MountCommand;
+  return parsed;
 }
 
 describe('a command line that says what to mount', () => {

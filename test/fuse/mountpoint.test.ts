@@ -16,19 +16,30 @@ describe('parseMountinfo', () => {
   const table: readonly (readonly [string, object])[] = [
     [
       '36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue',
-      { mountpoint: '/mnt2', type: 'ext3', source: '/dev/root' },
+      { device: '98:0', mountpoint: '/mnt2', type: 'ext3', source: '/dev/root' },
     ],
     [
       '40 27 0:42 / /home/me/disk.raw rw,nosuid,nodev - fuse.tsnbdfuse qemu-nbd rw,user_id=0',
-      { mountpoint: '/home/me/disk.raw', type: 'fuse.tsnbdfuse', source: 'qemu-nbd' },
+      {
+        device: '0:42',
+        mountpoint: '/home/me/disk.raw',
+        type: 'fuse.tsnbdfuse',
+        source: 'qemu-nbd',
+      },
     ],
     [
       String.raw`40 27 0:42 / /a\040b\011c\012d\134e rw shared:1 master:2 - fuse my\040source rw`,
-      { mountpoint: '/a b\tc\nd\\e', type: 'fuse', source: 'my source' },
+      { device: '0:42', mountpoint: '/a b\tc\nd\\e', type: 'fuse', source: 'my source' },
     ],
-    ['40 27 0:42 / /größe rw - fuse s rw', { mountpoint: '/größe', type: 'fuse', source: 's' }],
+    [
+      '40 27 0:42 / /größe rw - fuse s rw',
+      { device: '0:42', mountpoint: '/größe', type: 'fuse', source: 's' },
+    ],
     // A mountpoint may have the name of the separator; an empty source leaves two blanks.
-    ['40 27 0:42 / - rw - tmpfs  rw', { mountpoint: '-', type: 'tmpfs', source: '' }],
+    [
+      '40 27 0:42 / - rw - tmpfs  rw',
+      { device: '0:42', mountpoint: '-', type: 'tmpfs', source: '' },
+    ],
   ];
   for (const [line, entry] of table) {
     it(line, () => assert.deepEqual(parseMountinfo(`${line}\n`), [entry]));

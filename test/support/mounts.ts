@@ -60,6 +60,7 @@ export class Running {
   readonly pid: number;
   /** Rejects when the program does not end in time, which ends it. */
   readonly ended: Promise<Result>;
+  hasEnded = false;
   stdout = '';
   stderr = '';
 
@@ -78,12 +79,14 @@ export class Running {
       }, deadline);
       child.on('error', (error) => {
         clearTimeout(timer);
+        this.hasEnded = true;
         reject(error);
       });
       child.on('exit', (status, signal) => {
         clearTimeout(timer);
         const tell = (): void => {
           clearTimeout(enough);
+          this.hasEnded = true;
           resolve({ status, signal, stdout: this.stdout, stderr: this.stderr });
         };
         // The pipes are closed when all that was said is here, but not while a process that was left
@@ -170,13 +173,10 @@ export class Workplace {
       deadline: 10 * DEADLINE,
       ...options,
     });
-    let ended = false;
-    void running.ended.then(
-      () => (ended = true),
-      () => (ended = true),
-    );
-    await until('the disk is mounted', () => ended || existsSync(pidfile));
-    if (ended) throw new Error(`it ended instead of mounting: ${(await running.ended).stderr}`);
+    await until('the disk is mounted', () => running.hasEnded || existsSync(pidfile));
+    if (running.hasEnded) {
+      throw new Error(`it ended instead of mounting: ${(await running.ended).stderr}`);
+    }
     return new Mounted(this, running);
   }
 

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# npm test: all that has to hold before a change is good, from a fresh clone on.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/setup.sh
+
+# In CI a test may not be skipped for want of a program (test/support/requires.ts).
+servers=wanted
+if [ -n "${CI:-}" ] && [ "$CI" != false ]; then servers=required; fi
+need_programs $servers qemu-nbd:qemu-utils nbdkit:nbdkit nbd-server:nbd-server \
+  nbdcopy:libnbd-bin sgdisk:gdisk fusermount3:fuse3 fio:fio \
+  mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.vfat:dosfstools unshare:util-linux
+
+build_project
+
+echo 'linting'
+npm run --silent lint
+
+# The real servers and mounts come last: what a unit test finds is found sooner and told better.
+# A test has deadlines of its own; this one ends a file of them that hangs all the same.
+run_tests() {
+  local files
+  mapfile -t files < <(find "$@" -name '*.test.js' | sort)
+  node --test --test-reporter=spec --test-timeout=600000 "${files[@]}"
+}
+echo 'unit tests'
+run_tests dist/test -path dist/test/e2e -prune -o
+echo 'end-to-end tests'
+run_tests dist/test/e2e
+echo 'all is well'
