@@ -20,7 +20,7 @@ npm run --silent lint
 # A test has deadlines of its own; this one ends a file of them that hangs all the same.
 run_tests() {
   local files
-  mapfile -t files < <(find "$@" -name '*.test.js' | sort)
+  mapfile -t files < <(find "$@" -name '*.test.js' -print | sort)
   node --test --test-reporter=spec --test-timeout=600000 "${files[@]}"
 }
 echo 'unit tests'

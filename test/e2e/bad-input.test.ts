@@ -157,14 +157,14 @@ describe('a server', () => {
   it('that never listens', () =>
     failsAlone(
       [quick, 'disk.raw', '[', 'sleep', '1000', ']'],
-      /server sleep: no answer within 0\.5 s/,
+      /server sleep: no answer within 0\.\d+ s/,
     ));
   it('that never listens and floods its output', () =>
-    failsAlone([quick, 'disk.raw', '[', 'yes', ']'], /server yes: no answer within 0\.5 s/));
+    failsAlone([quick, 'disk.raw', '[', 'yes', ']'], /server yes: no answer within 0\.\d+ s/));
   it('that never listens and has children', () =>
     failsAlone(
       [quick, 'disk.raw', '[', 'sh', '-c', 'sleep 1000 & sleep 1000 & wait', ']'],
-      /server sh: no answer within 0\.5 s/,
+      /server sh: no answer within 0\.\d+ s/,
     ));
   it('that leaves something behind when it exits', () =>
     failsAlone(['disk.raw', '[', 'sh', '-c', 'sleep 1000 & exit 4', ']'], /exited with status 4/));
@@ -193,7 +193,7 @@ createServer((socket) => { socket.on('error', () => undefined); ${behaviour} }).
   it('that greets and says no more', async () =>
     failsAlone(
       [quick, 'disk.raw', ...(await fake("socket.write('NBDMAGICIHAVEOPT\\\\0\\\\3');"))],
-      /fake-server: no answer within 0\.5 s/,
+      /fake-server: no answer within 0\.\d+ s/,
     ));
   it('that exits in the middle of the handshake', async () =>
     failsAlone(
@@ -320,8 +320,8 @@ describe('other things', () => {
 describe('a server that dies while its disk is mounted', requires({ fuse: true }), () => {
   it('is told of once, and the file gives errors until it is unmounted', async () => {
     const mounted = await place.mount(['disk.raw', '[', 'tsnbdkit', 'memory', '1M', ']']);
-    const isServer = (words: string): boolean => / \S*bin\/tsnbdkit memory 1M$/.test(words);
-    const [pid] = [...(await place.processes())].find(([, words]) => isServer(words)) ?? [];
+    const [pid] =
+      [...(await place.processes())].find(([, words]) => words.endsWith('memory 1M')) ?? [];
     assert.ok(pid !== undefined);
     process.kill(pid, 'SIGKILL');
     await until('it is told', () => mounted.running.stderr.includes('\n'));

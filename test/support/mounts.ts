@@ -225,14 +225,17 @@ export class Workplace {
         deadline,
       );
     } catch {
+      // Not to trouble the next test as well.
+      await this.#clear();
       throw new Error(`left behind: ${left.join(', ')}`);
     }
   }
 
-  /** Ends and removes everything, whatever state a failed test left it in. */
-  async remove(): Promise<void> {
-    for (const at of await this.mounts())
+  /** Unmounts and ends everything, whatever state a failed test left it in. */
+  async #clear(): Promise<void> {
+    for (const at of await this.mounts()) {
       await this.run('umount', ['-l', at]).catch(() => undefined);
+    }
     for (const pid of (await this.processes()).keys()) {
       try {
         process.kill(pid, 'SIGKILL');
@@ -240,6 +243,12 @@ export class Workplace {
         // It ended by itself.
       }
     }
+    const run = this.join('run');
+    for (const name of await readdir(run)) await rm(join(run, name), { recursive: true });
+  }
+
+  async remove(): Promise<void> {
+    await this.#clear();
     await rm(this.path, { recursive: true, force: true });
   }
 }

@@ -1,0 +1,256 @@
+/** The command `tsnbdkit`: the embedded NBD server by itself. The entry point of bin/tsnbdkit. */
+
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import type { Disk } from '../disk/disk.js';
+import { DEFAULT_PORT, MAX_STRING } from '../nbd/constants.js';
+import { plugins } from '../server/plugins/index.js';
+import type { Listener } from '../server/listen.js';
+import type { Plugin } from '../server/plugins/index.js';
+import { enableTrace, traceServer } from '../trace.js';
+import { UsageError } from './errors.js';
+import { surviveClosedOutput } from './messages.js';
+
+const USAGE = `usage: tsnbdkit [options] PLUGIN ARGUMENT
+       tsnbdkit --help`;
+
+const EXTRA_HELP = `
+Plugins:
+${plugins.map(({ name, argument, help }) => `  ${`${name} ${argument}`.padEnd(13)} ${help}`).join('\n')}
+
+Sizes are written 512, 10M, 1.5G, 1T. Without -U, -p and -i, and where no socket
+is passed by socket activation, it listens on the loopback port ${DEFAULT_PORT}.
+
+Examples:
+  tsnbdkit -U /tmp/disk.sock memory 1G
+  tsnbdkit -r -p 10809 file disk.img
+  tsnbdfuse disk.raw [ tsnbdkit memory 1G ]`;
+
+/** The errors whose message is all that the user needs. By name: not all of their files are loaded. */
+const EXPECTED = new Set(['CommandError', 'PluginError', 'SizeError', 'ErrnoError']);
+
+interface Options {
+  readonly unix?: string;
+  readonly port?: number;
+  readonly ipaddr?: string;
+  readonly exportname: string;
+  readonly readonly?: true;
+  readonly pidfile?: string;
+  readonly verbose?: true;
+  readonly version?: true;
+}
+
+interface ServeCommand {
+  readonly plugin: Plugin;
+  readonly argument: string;
+  readonly options: Options;
+  /** Whether a listening socket was passed to us. */
+  readonly activated: boolean;
+}
+
+function parsePort(text: string): number {
+  const port = /^\d{1,5}$/.test(text) ? Number(text) : Number.NaN;
+  if (!(port <= 65535)) throw new InvalidArgumentError('It is a number up to 65535.');
+  return port;
+}
+
+function parseExportName(text: string): string {
+  if (Buffer.byteLength(text) > MAX_STRING) {
+    throw new InvalidArgumentError(`It is at most ${MAX_STRING} bytes long.`);
+  }
+  return text;
+}
+
+function makeProgram(): Command {
+  return new Command('tsnbdkit')
+    .usage('[options] PLUGIN ARGUMENT')
+    .description('Serve a disk by the NBD protocol.')
+    .argument('[words...]')
+    .option('-U, --unix <socket>', 'listen on a Unix socket')
+    .option('-p, --port <port>', 'listen on a TCP port; 0 takes a free one and tells', parsePort)
+    .option('-i, --ipaddr <address>', 'listen on one address instead of loopback')
+    .option('-e, --exportname <name>', 'a name for the default export', parseExportName, '')
+    .option('-r, --readonly', 'refuse writes')
+    .option('-P, --pidfile <file>', 'write the process id there once ready')
+    .option('-v, --verbose', 'trace each request, as DEBUG=tsnbdfuse:server does')
+    .option('-V, --version', 'print the version')
+    .helpOption('--help', 'print this help')
+    .configureHelp({ helpWidth: 80, visibleArguments: () => [] })
+    .configureOutput({ writeOut: () => undefined, writeErr: () => undefined })
+    .exitOverride();
+}
+
+/**
+ * @param args without those of the interpreter
+ * @returns a text to be printed, or what to serve
+ * @throws UsageError
+ */
+function parseCommandLine(args: readonly string[]): string | ServeCommand {
+  const program = makeProgram();
+  try {
+    program.parse([...args], { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    if (error.code === 'commander.helpDisplayed') {
+      return `${program.helpInformation()}${EXTRA_HELP}\n`;
+    }
+    const text = error.message.replace(/^error: /, '').replace(/\s*\n\s*/g, ' ');
+    throw new UsageError(text.replace(/\.$/, ''), { cause: error });
+  }
+  const options = program.opts<Options>();
+  if (options.version === true) return `tsnbdkit ${version()}\n`;
+
+  const [name, argument, extra] = program.args;
+  if (name === undefined) throw new UsageError('the plugin is missing: what shall be served?');
+  const plugin = plugins.find((row) => row.name === name);
+  if (plugin === undefined) {
+    const known = plugins.map((row) => row.name).join(', ');
+    throw new UsageError(`there is no plugin ${name}; there are: ${known}`);
+  }
+  if (argument === undefined) throw new UsageError(`${name} needs a ${plugin.argument}`);
+  if (extra !== undefined) throw new UsageError(`${extra}: ${name} takes one argument`);
+  const activated = isActivated();
+  const chosen = (['unix', 'port', 'ipaddr'] as const).find((key) => options[key] !== undefined);
+  if (activated && chosen !== undefined) {
+    throw new UsageError(`--${chosen} cannot be used with socket activation`);
+  }
+  if (options.unix !== undefined && (options.port ?? options.ipaddr) !== undefined) {
+    throw new UsageError('--unix cannot be used with --port or --ipaddr');
+  }
+  return { plugin, argument, options, activated };
+}
+
+function version(): string {
+  const file = new URL('../../../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+}
+
+/** The first descriptor passed by socket activation (sd_listen_fds(3)). */
+const FIRST_DESCRIPTOR = 3;
+
+/**
+ * Whether the socket activation in the environment, which is taken away from it, is meant for us.
+ * @throws UsageError if more or less than one socket is passed
+ */
+function isActivated(): boolean {
+  const { LISTEN_FDS: count, LISTEN_PID: pid } = process.env;
+  for (const name of ['LISTEN_FDS', 'LISTEN_PID', 'LISTEN_FDNAMES']) {
+    Reflect.deleteProperty(process.env, name);
+  }
+  // Without LISTEN_PID it is for us: not everybody who starts us can know our process id before.
+  if (count === undefined || (pid !== undefined && pid !== String(process.pid))) return false;
+  if (count !== '1') throw new UsageError(`socket activation: LISTEN_FDS is ${count}, and not 1`);
+  return true;
+}
+
+async function listen({ options, activated }: ServeCommand): Promise<readonly Listener[]> {
+  const { Listener: Listen } = await import('../server/listen.js');
+  if (activated) return [Listen.inherited(FIRST_DESCRIPTOR)];
+  if (options.unix !== undefined) return [Listen.unix(options.unix)];
+  const port = options.port ?? DEFAULT_PORT;
+  const first = Listen.tcp(options.ipaddr ?? '127.0.0.1', port);
+  const listeners = [first];
+  if (options.ipaddr === undefined) {
+    try {
+      listeners.push(Listen.tcp('::1', first.port));
+    } catch (error) {
+      const code = (error as NodeJS.ErrnoException).code ?? '';
+      if (!['EADDRNOTAVAIL', 'EAFNOSUPPORT'].includes(code)) {
+        first.close();
+        throw error;
+      }
+      traceServer('not on ::1: %s', code);
+    }
+  }
+  if (port === 0) say(`listening on port ${first.port}`);
+  return listeners;
+}
+
+/** The first signal that asks us to end. */
+function untilSignal(): Promise<NodeJS.Signals> {
+  // Those after the first change nothing: a terminal sends its own beside that of our parent, and
+  // none of them may cut the last flush short.
+  return new Promise((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, resolve);
+  });
+}
+
+async function run(command: ServeCommand): Promise<void> {
+  const { plugin, argument, options } = command;
+  const signalled = untilSignal();
+  const [{ serve }, { Pidfile }] = await Promise.all([
+    import('../server/server.js'),
+    import('./pidfile.js'),
+  ]);
+  const pidfile =
+    options.pidfile === undefined ? undefined : await Pidfile.prepare(options.pidfile);
+  let disk: Disk | undefined;
+  let listeners: readonly Listener[] = [];
+  // Also where a bug ends the process.
+  process.on('exit', () => {
+    for (const listener of listeners) listener.removeSocketFile();
+    pidfile?.remove();
+  });
+  try {
+    disk = await plugin.open(argument, { readOnly: options.readonly === true });
+    listeners = await listen(command);
+    let fail: (error: Error) => void = () => undefined;
+    const failed = new Promise<never>((_resolve, reject) => (fail = reject));
+    failed.catch(() => undefined);
+    const server = serve(disk, listeners, { exportName: options.exportname, failed: fail });
+    try {
+      await pidfile?.write();
+      const signal = await Promise.race([signalled, failed]);
+      traceServer('ended by %s', signal);
+    } finally {
+      await server.close();
+    }
+  } finally {
+    for (const listener of listeners) listener.close();
+    pidfile?.remove();
+    await disk?.close();
+  }
+}
+
+/** @returns the exit status */
+async function main(args: readonly string[]): Promise<number> {
+  surviveClosedOutput();
+  try {
+    const command = parseCommandLine(args);
+    if (typeof command === 'string') {
+      process.stdout.write(command);
+      return 0;
+    }
+    if (command.options.verbose === true) enableTrace();
+    await run(command);
+    return 0;
+  } catch (error) {
+    if (error instanceof UsageError) {
+      say(error.message);
+      process.stderr.write(`${USAGE}\n`);
+      return 2;
+    }
+    if (error instanceof Error && EXPECTED.has(error.name)) {
+      say(error.message);
+      return 1;
+    }
+    say(`internal error (a bug; please report it with what follows)`);
+    process.stderr.write(`${error instanceof Error ? (error.stack ?? '') : String(error)}\n`);
+    return 1;
+  }
+}
+
+function say(message: string): void {
+  // Line breaks and the like may come along in a file name.
+  process.stderr.write(`tsnbdkit: ${message.replace(/\p{C}+/gu, '?')}\n`);
+}
+
+process.exitCode = await main(process.argv.slice(2));
+
+// All that held the event loop is closed by now. Were anything forgotten, whoever waits for us should
+// not have to look at a server that has done its work and does not go. The timer itself holds nothing.
+const LAST_RESORT = 1_000;
+setTimeout(() => {
+  traceServer('still holding the event loop: %o', process.getActiveResourcesInfo());
+  process.exit();
+}, LAST_RESORT).unref();
