@@ -29,11 +29,22 @@ bool get_int(napi_env env, napi_value value, int32_t *result);
 bool get_uint(napi_env env, napi_value value, uint32_t *result);
 bool get_bool(napi_env env, napi_value value, bool *result);
 bool get_bigint(napi_env env, napi_value value, int64_t *result);
-/* A string of at most size - 1 bytes of UTF-8, which may hold NULs; length may be NULL if it must not. */
-bool get_string(napi_env env, napi_value value, char *result, size_t size, size_t *length);
+/*
+ * A string as UTF-8, which fits in size with a NUL behind it. That a string is too long, or holds a
+ * NUL, is not a bug of the caller, who may have it from a user: the result of the call is then the
+ * problem, a positive errno, which is 0 otherwise.
+ */
+bool get_text(napi_env env, napi_value value, char *result, size_t size, int *problem);
+/* The same, and NULs may be in it. */
+bool get_bytes(napi_env env, napi_value value, char *result, size_t size, size_t *length,
+               int *problem);
 /* length bytes of a Uint8Array from start on; that they lie in it is checked. */
 bool get_place(napi_env env, napi_value array, uint32_t start, uint32_t length, uint8_t **result);
+/* The elements of a typed array, at least as many as given. */
+bool get_elements(napi_env env, napi_value array, napi_typedarray_type type, uint64_t at_least,
+                  void **result);
 
+/* A result or a negated errno; transfers, descriptors and errno values all are below 2 GiB. */
 napi_value make_int(napi_env env, int64_t value);
 
 /* Work on libuv's thread pool whose result becomes the value of a promise. */
@@ -42,16 +53,19 @@ typedef void (*async_call)(struct async_work *work);
 struct async_work {
   napi_async_work handle;
   napi_deferred deferred;
-  async_call call; /* on another thread: touches nothing of JavaScript */
-  bool wide;       /* the result becomes a BigInt, not a number */
+  async_call call;      /* on another thread: touches nothing of JavaScript */
+  int problem;          /* with the arguments; the call is then not made */
+  bool wide;            /* the result becomes a BigInt, not a number */
+  bool gives_ownership; /* the result is a descriptor: closed where nobody takes it */
   int64_t result;
   int fd;
   int flags;
   int64_t offset;
   int64_t length;
-  char path[4096];
+  char path[];
 };
-struct async_work *new_work(napi_env env);
+/* @param path_size how many bytes work->path has. NULL after it has thrown. */
+struct async_work *new_work(napi_env env, size_t path_size);
 /* Takes the work over; gives the promise, or NULL after it has thrown. */
 napi_value start_work(napi_env env, struct async_work *work, const char *name, async_call call);
 
@@ -60,7 +74,8 @@ bool define(napi_env env, napi_value exports, const char *name, napi_callback fu
 bool define_io(napi_env env, napi_value exports);
 bool define_poll(napi_env env, napi_value exports);
 bool define_socket(napi_env env, napi_value exports);
+bool define_descriptor(napi_env env, napi_value exports);
 bool define_fuse(napi_env env, napi_value exports);
-bool define_async(napi_env env, napi_value exports);
+bool define_file(napi_env env, napi_value exports);
 
 #endif

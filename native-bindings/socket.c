@@ -1,4 +1,4 @@
-/* Sockets: listening, connecting, accepting, and passing descriptors. */
+/* Stream sockets: listening, connecting, accepting. */
 
 #include "common.h"
 
@@ -6,15 +6,10 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-/* Milliseconds that receiveDescriptor waits for the other side. */
-#define DESCRIPTOR_DEADLINE 60000
 
 struct address {
   struct sockaddr_storage storage;
@@ -30,23 +25,37 @@ static int64_t close_and_fail(int fd) {
 /* A path, or an abstract name that starts with a NUL and ends where the string does. */
 static bool get_unix_address(napi_env env, napi_value value, struct address *address, int *problem) {
   struct sockaddr_un *name = (struct sockaddr_un *)&address->storage;
-  char path[4096];
+  char path[sizeof name->sun_path + 1];
   size_t length;
-  if (!get_string(env, value, path, sizeof path, &length)) return false;
+  if (!get_bytes(env, value, path, sizeof path, &length, problem)) return false;
   memset(address, 0, sizeof *address);
+  if (*problem != 0) return true;
   name->sun_family = AF_UNIX;
   bool abstract = length > 0 && path[0] == '\0';
-  *problem = 0;
+  /* A name fills the field to its last byte; a path has a NUL behind it. */
+  size_t filled = length + (abstract ? 0 : 1);
   if (length == 0 || (!abstract && memchr(path, '\0', length) != NULL)) {
     *problem = EINVAL;
-  } else if (length + (abstract ? 0 : 1) > sizeof name->sun_path) {
+  } else if (filled > sizeof name->sun_path) {
     *problem = ENAMETOOLONG;
   } else {
     memcpy(name->sun_path, path, length);
-    address->length =
-        (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + (abstract ? 0 : 1));
+    address->length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + filled);
   }
   return true;
+}
+
+/* An interface by its name or its number; 0 is none. */
+static uint32_t scope_id(const char *text) {
+  uint32_t id = if_nametoindex(text);
+  if (id != 0) return id;
+  uint64_t number = 0;
+  for (const char *at = text; *at != '\0'; at++) {
+    if (*at < '0' || *at > '9') return 0;
+    number = number * 10 + (uint64_t)(*at - '0');
+    if (number > UINT32_MAX) return 0;
+  }
+  return (uint32_t)number;
 }
 
 /* A numeric IPv4 or IPv6 address, the latter with its %scope if it has one. */
@@ -54,14 +63,14 @@ static bool get_tcp_address(napi_env env, napi_value host, napi_value port_value
                             struct address *address, int *problem) {
   char text[INET6_ADDRSTRLEN + IF_NAMESIZE + 2];
   uint32_t port;
-  if (!get_string(env, host, text, sizeof text, NULL) || !get_uint(env, port_value, &port)) {
+  if (!get_text(env, host, text, sizeof text, problem) || !get_uint(env, port_value, &port)) {
     return false;
   }
   memset(address, 0, sizeof *address);
-  *problem = 0;
   struct sockaddr_in *four = (struct sockaddr_in *)&address->storage;
   struct sockaddr_in6 *six = (struct sockaddr_in6 *)&address->storage;
-  if (port > UINT16_MAX) {
+  if (*problem != 0 || port > UINT16_MAX) {
+    /* Too long is no address either. */
     *problem = EINVAL;
     return true;
   }
@@ -81,8 +90,7 @@ static bool get_tcp_address(napi_env env, napi_value host, napi_value port_value
   six->sin6_port = htons((uint16_t)port);
   address->length = sizeof *six;
   if (scope != NULL) {
-    six->sin6_scope_id = if_nametoindex(scope);
-    if (six->sin6_scope_id == 0) six->sin6_scope_id = (uint32_t)strtoul(scope, NULL, 10);
+    six->sin6_scope_id = scope_id(scope);
     if (six->sin6_scope_id == 0) *problem = EINVAL;
   }
   return true;
@@ -102,9 +110,15 @@ static int64_t listen_on(const struct address *address, int32_t backlog) {
   const int on = 1;
   int fd = make_socket(name->sa_family);
   if (fd < 0) return -(int64_t)errno;
-  if (name->sa_family != AF_UNIX) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (name->sa_family != AF_UNIX &&
+      setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0) {
+    return close_and_fail(fd);
+  }
   /* One socket for each family, so that both can be had on one port. */
-  if (name->sa_family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+  if (name->sa_family == AF_INET6 &&
+      setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) < 0) {
+    return close_and_fail(fd);
+  }
   if (bind(fd, name, address->length) < 0 || listen(fd, backlog) < 0) return close_and_fail(fd);
   return fd;
 }
@@ -114,9 +128,8 @@ static int64_t connect_to(const struct address *address) {
   int fd = make_socket(name->sa_family);
   if (fd < 0) return -(int64_t)errno;
   if (name->sa_family != AF_UNIX) no_delay(fd);
-  int result;
-  RETRY(result, connect(fd, name, address->length));
-  if (result < 0 && errno != EINPROGRESS) return close_and_fail(fd);
+  /* It waits for nothing, so that no signal interrupts it. */
+  if (connect(fd, name, address->length) < 0 && errno != EINPROGRESS) return close_and_fail(fd);
   return fd;
 }
 
@@ -208,7 +221,7 @@ static napi_value socket_error(napi_env env, napi_callback_info info) {
 static napi_value accept_next(napi_env env, napi_callback_info info) {
   int32_t fd;
   if (!get_fd(env, info, &fd)) return NULL;
-  struct sockaddr_storage peer;
+  struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
   socklen_t length = sizeof peer;
   int result;
   RETRY(result, accept4(fd, (struct sockaddr *)&peer, &length, SOCK_CLOEXEC | SOCK_NONBLOCK));
@@ -219,78 +232,16 @@ static napi_value accept_next(napi_env env, napi_callback_info info) {
 /* socketpair(out) */
 static napi_value socket_pair(napi_env env, napi_callback_info info) {
   napi_value arguments[1];
-  napi_typedarray_type type;
-  size_t elements;
   void *data;
   int pair[2];
-  if (!get_arguments(env, info, 1, arguments, NULL)) return NULL;
-  if (napi_get_typedarray_info(env, arguments[0], &type, &elements, &data, NULL, NULL) != napi_ok ||
-      type != napi_int32_array || elements < 2) {
-    napi_throw_type_error(env, NULL, "an Int32Array of 2 is expected");
+  if (!get_arguments(env, info, 1, arguments, NULL) ||
+      !get_elements(env, arguments[0], napi_int32_array, 2, &data)) {
     return NULL;
   }
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) return make_int(env, -errno);
   ((int32_t *)data)[0] = pair[0];
   ((int32_t *)data)[1] = pair[1];
   return make_int(env, 0);
-}
-
-/* The first descriptor of a message; any further ones are closed. */
-static int take_descriptor(struct msghdr *message) {
-  int found = -EPROTO;
-  for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part != NULL;
-       part = CMSG_NXTHDR(message, part)) {
-    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
-    size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t i = 0; i < count; i++) {
-      int fd;
-      memcpy(&fd, CMSG_DATA(part) + i * sizeof fd, sizeof fd);
-      if (found < 0) {
-        found = fd;
-      } else {
-        close(fd);
-      }
-    }
-  }
-  return found;
-}
-
-static void receive(struct async_work *work) {
-  struct pollfd poll_for = {.fd = work->fd, .events = POLLIN};
-  ssize_t result;
-  RETRY(result, poll(&poll_for, 1, DESCRIPTOR_DEADLINE));
-  if (result <= 0) {
-    work->result = result == 0 ? -ETIMEDOUT : -(int64_t)errno;
-    return;
-  }
-  char byte;
-  union {
-    struct cmsghdr header;
-    char bytes[CMSG_SPACE(16 * sizeof(int))];
-  } control;
-  struct iovec part = {.iov_base = &byte, .iov_len = 1};
-  struct msghdr message = {.msg_iov = &part,
-                           .msg_iovlen = 1,
-                           .msg_control = control.bytes,
-                           .msg_controllen = sizeof control.bytes};
-  RETRY(result, recvmsg(work->fd, &message, MSG_CMSG_CLOEXEC));
-  if (result < 0) {
-    work->result = -(int64_t)errno;
-  } else if (result == 0) {
-    work->result = -ENODATA;
-  } else {
-    work->result = take_descriptor(&message);
-  }
-}
-
-/* receiveDescriptor(fd): Promise */
-static napi_value receive_descriptor(napi_env env, napi_callback_info info) {
-  int32_t fd;
-  if (!get_fd(env, info, &fd)) return NULL;
-  struct async_work *work = new_work(env);
-  if (work == NULL) return NULL;
-  work->fd = fd;
-  return start_work(env, work, "receiveDescriptor", receive);
 }
 
 bool define_socket(napi_env env, napi_value exports) {
@@ -301,6 +252,5 @@ bool define_socket(napi_env env, napi_value exports) {
          define(env, exports, "tcpPort", tcp_port) &&
          define(env, exports, "socketError", socket_error) &&
          define(env, exports, "accept", accept_next) &&
-         define(env, exports, "socketpair", socket_pair) &&
-         define(env, exports, "receiveDescriptor", receive_descriptor);
+         define(env, exports, "socketpair", socket_pair);
 }

@@ -25,9 +25,10 @@ export interface Target {
   readonly exportName: string;
 }
 
-/** For messages: `nbd://host:10809` or `nbd+unix: /run/socket`. */
+/** For messages: `host:10809`, `/run/socket`, or `@name` for an abstract socket. */
 export function addressText(address: Address): string {
-  if (address.kind === 'unix') return address.path.replace(/^\0/, '@');
+  // A path may hold what a terminal would obey.
+  if (address.kind === 'unix') return address.path.replace(/^\0/, '@').replace(/\p{Cc}/gu, '?');
   const host = address.host.includes(':') ? `[${address.host}]` : address.host;
   return `${host}:${address.port}`;
 }

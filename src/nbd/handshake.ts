@@ -11,6 +11,7 @@ import type { Dialogue } from '../transport/dialogue.js';
 import {
   BASE_ALLOCATION,
   CLISERV_MAGIC,
+  Command,
   IHAVEOPT,
   Info,
   MAX_STRING,
@@ -19,6 +20,8 @@ import {
   NBD_FLAG_NO_ZEROES,
   Option,
   OptionReply,
+  REQUEST_BYTES,
+  REQUEST_MAGIC,
   TransmissionFlag,
 } from './constants.js';
 import { HandshakeError, ProtocolError } from './errors.js';
@@ -40,20 +43,22 @@ export interface HandshakeOptions {
 const PADDING_BYTES = 124;
 /** A server has a handful of things to tell of an export. */
 const MAX_INFOS = 64;
-/** Longer than any disk can be: offsets are signed in every operating system. */
+/** No disk is longer: offsets are signed in every operating system. */
 const MAX_SIZE = 2n ** 63n - 1n;
+const NO_DATA = Buffer.alloc(0);
 
 /**
  * @returns what was agreed on; the connection is in its transmission phase
- * @throws HandshakeError if the server refuses; ProtocolError if it breaks the protocol
+ * @throws HandshakeError if the server refuses, or the export cannot be used: the server was told
+ *   that we leave; ProtocolError if it breaks the protocol
  */
 export function* clientHandshake(options: HandshakeOptions): Dialogue<NegotiatedExport> {
-  const greeting = yield* take(16);
-  const reader = new ByteReader(greeting, 'big');
-  if (reader.u64() !== NBDMAGIC) {
-    throw new ProtocolError(`does not speak NBD; it sent "${printable(greeting, 40)}"`);
+  // Not all 16 bytes at once: a server of another kind may have a shorter greeting, and then wait.
+  const greeting = yield* take(8);
+  if (greeting.readBigUInt64BE() !== NBDMAGIC) {
+    throw new ProtocolError(`does not speak NBD; it sent "${escaped(greeting)}"`);
   }
-  const magic = reader.u64();
+  const magic = (yield* take(8)).readBigUInt64BE();
   const agreed =
     magic === CLISERV_MAGIC
       ? yield* oldstyle(options)
@@ -67,13 +72,43 @@ export function* clientHandshake(options: HandshakeOptions): Dialogue<Negotiated
     throw new ProtocolError(`sent an impossible size: ${agreed.size.toString()}`);
   }
   if (agreed.size === 0n) {
+    yield* disconnect();
     throw new HandshakeError(`the export ${exportText(options)} is empty (its size is 0)`);
   }
-  traceNbd('export of %s bytes, flags 0x%s', agreed.size, agreed.flags.toString(16));
+  if (traceNbd.enabled) {
+    const { size, flags, limits, structuredReplies, allocationId } = agreed;
+    traceNbd(
+      'export of %s bytes, flags 0x%s, blocks of %d, %d, %d bytes, structured replies %s, %s %s',
+      size.toString(),
+      flags.toString(16),
+      limits.minimum,
+      limits.preferred,
+      limits.maximum,
+      structuredReplies,
+      BASE_ALLOCATION,
+      allocationId ?? 'none',
+    );
+  }
   return agreed;
 }
 
 const exportText = ({ exportName }: HandshakeOptions): string => `"${printable(exportName)}"`;
+
+const ESCAPES: ReadonlyMap<number, string> = new Map([
+  [0x09, '\\t'],
+  [0x0a, '\\n'],
+  [0x0d, '\\r'],
+]);
+
+/** Bytes of any kind, as one would write them in a string: `y\ny\n`. */
+function escaped(bytes: Buffer): string {
+  const one = (byte: number): string =>
+    ESCAPES.get(byte) ??
+    (byte >= 0x20 && byte < 0x7f
+      ? String.fromCharCode(byte)
+      : `\\x${byte.toString(16).padStart(2, '0')}`);
+  return Array.from(bytes, one).join('');
+}
 
 /** The server says all there is, and does not ask which export. */
 function* oldstyle(options: HandshakeOptions): Dialogue<NegotiatedExport> {
@@ -88,7 +123,8 @@ function* oldstyle(options: HandshakeOptions): Dialogue<NegotiatedExport> {
 }
 
 function* newstyle(options: HandshakeOptions): Dialogue<NegotiatedExport> {
-  const offered = new ByteReader(yield* take(2), 'big').u16();
+  const offered = (yield* take(2)).readUInt16BE();
+  if (traceNbd.enabled) traceNbd('rx greeting, handshake flags 0x%s', offered.toString(16));
   const echoed = offered & (NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
   yield* say(new ByteWriter('big').u32(echoed).finish());
   const zeroes = (offered & NBD_FLAG_NO_ZEROES) === 0;
@@ -132,11 +168,11 @@ function plainExport(size: bigint, flags: number): NegotiatedExport {
 }
 
 function* structuredReplies(): Dialogue<boolean> {
-  yield* sendOption(Option.STRUCTURED_REPLY, Buffer.alloc(0));
+  yield* sendOption(Option.STRUCTURED_REPLY, NO_DATA);
   const answer = yield* readOptionReply(Option.STRUCTURED_REPLY);
-  if (answer.type === OptionReply.ACK) return true;
+  if (isAck(answer)) return true;
   if (isError(answer.type)) {
-    stopIfFinal(answer);
+    yield* stopIfFinal(answer);
     return false;
   }
   throw unexpected(answer);
@@ -156,9 +192,10 @@ function* metaContext(exportName: string): Dialogue<number | undefined> {
   let id: number | undefined;
   for (let i = 0; i < MAX_INFOS; i++) {
     const answer = yield* readOptionReply(Option.SET_META_CONTEXT);
-    if (answer.type === OptionReply.ACK) return id;
+    if (isAck(answer)) return id;
     if (isError(answer.type)) {
-      stopIfFinal(answer);
+      // What came before the error does not count.
+      yield* stopIfFinal(answer);
       return undefined;
     }
     if (answer.type !== OptionReply.META_CONTEXT || answer.data.length < 4) {
@@ -182,11 +219,8 @@ function* go(options: HandshakeOptions): Dialogue<NegotiatedExport | undefined> 
   for (let i = 0; i < MAX_INFOS; i++) {
     const answer = yield* readOptionReply(Option.GO);
     if (answer.type === OptionReply.ERR_UNSUP) return undefined;
-    if (isError(answer.type)) {
-      yield* sendOption(Option.ABORT, Buffer.alloc(0));
-      throw refusal(answer, exportText(options));
-    }
-    if (answer.type === OptionReply.ACK) {
+    if (isError(answer.type)) return yield* giveUp(refusal(answer, exportText(options)));
+    if (isAck(answer)) {
       if (size === undefined) {
         throw new ProtocolError('agreed to an export without telling its size');
       }
@@ -212,10 +246,32 @@ function* go(options: HandshakeOptions): Dialogue<NegotiatedExport | undefined> 
 }
 
 /** An error of an option that we can do without, unless it tells that there is no point in going on. */
-function stopIfFinal(answer: OptionAnswer): void {
+function* stopIfFinal(answer: OptionAnswer): Dialogue<void> {
   if (answer.type === OptionReply.ERR_TLS_REQD || answer.type === OptionReply.ERR_SHUTDOWN) {
-    throw refusal(answer, '');
+    yield* giveUp(refusal(answer, ''));
   }
+}
+
+/**
+ * Says goodbye, and throws. A client that leaves a server which did nothing wrong has to say so
+ * ("Termination of the session during option haggling"), but need not wait for the answer.
+ */
+function* giveUp(reason: HandshakeError): Dialogue<never> {
+  yield* sendOption(Option.ABORT, NO_DATA);
+  throw reason;
+}
+
+/** The same once the handshake is over: NBD_CMD_DISC. */
+function* disconnect(): Dialogue<void> {
+  const request = new ByteWriter('big', REQUEST_BYTES).u32(REQUEST_MAGIC).u16(0).u16(Command.DISC);
+  yield* say(request.zeroes(8 + 8 + 4).finish());
+}
+
+/** @throws ProtocolError for an NBD_REP_ACK that carries something */
+function isAck(answer: OptionAnswer): boolean {
+  if (answer.type !== OptionReply.ACK) return false;
+  if (answer.data.length > 0) throw unexpected(answer);
+  return true;
 }
 
 function unexpected(answer: OptionAnswer): ProtocolError {

@@ -13,9 +13,14 @@ import { addressText } from './export.js';
 import type { Address, NegotiatedExport, Target } from './export.js';
 import { checkExportName, clientHandshake } from './handshake.js';
 import type { HandshakeOptions } from './handshake.js';
+import { printable } from './printing.js';
 
 /** Milliseconds between attempts while a Unix server's queue of connections is full. */
 const RETRY_EVERY = 20;
+/** sun_path of unix(7), with the NUL that ends a path. */
+const MAX_SOCKET_PATH = 108;
+/** Of a numeric address: IPv6 in full, and the name of an interface. */
+const MAX_NUMERIC = 62;
 
 export interface OpenOptions extends Omit<HandshakeOptions, 'exportName'> {
   /** Milliseconds for all of it. */
@@ -33,51 +38,74 @@ export interface OpenedExport {
  */
 export async function openExport(target: Target, options: OpenOptions): Promise<OpenedExport> {
   checkExportName(target.exportName);
-  const started = Date.now();
+  const until = performance.now() + options.deadline;
   const transport = await openTransport(target.address, options.deadline);
   try {
-    const left = Math.max(1, options.deadline - (Date.now() - started));
     const { exportName } = target;
-    const negotiated = await converse(transport, clientHandshake({ ...options, exportName }), left);
+    const dialogue = clientHandshake({ ...options, exportName });
+    const negotiated = await converse(transport, dialogue, timeLeft(until));
     return { transport, negotiated };
   } catch (error) {
     transport.close();
-    throw explained(error, target.address);
+    throw explained(error, target, options.deadline);
   }
 }
 
 /** What went wrong in a handshake, as a sentence about the server. */
-function explained(error: unknown, address: Address): Error {
-  const server = `NBD server at ${addressText(address)}`;
-  const fail = (text: string): HandshakeError => new HandshakeError(text, { cause: error });
-  if (error instanceof HandshakeError) return fail(`${server}: ${error.message}`);
-  if (error instanceof ProtocolError) return fail(`${server}: it ${error.message}`);
+function explained(error: unknown, target: Target, deadline: number): Error {
+  const fail = (text: string): HandshakeError =>
+    new HandshakeError(`NBD server at ${addressText(target.address)}: ${text}`, { cause: error });
+  if (error instanceof HandshakeError) return fail(error.message);
+  if (error instanceof ProtocolError) return fail(`it ${error.message}`);
   if (error instanceof DeadlineError) {
-    return fail(`${server}: ${error.message}; is it an NBD server?`);
+    // Not the message of the error: it knows only what was left of the time after connecting.
+    return fail(`no answer within ${deadline / 1000} s; is it an NBD server?`);
   }
   if (error instanceof EndOfStreamError) {
     return fail(
       error.atStart
-        ? `${server}: it closed the connection before it said anything`
-        : `${server}: it closed the connection in the middle of the handshake`,
+        ? 'it closed the connection before it said anything'
+        : // An old server has no other way to refuse an export (doc/proto.md, NBD_OPT_EXPORT_NAME).
+          `it closed the connection in the middle of the handshake; ${exportQuestion(target)}`,
     );
   }
-  if (error instanceof ErrnoError) return fail(`${server}: ${error.message}`);
+  if (error instanceof ErrnoError) {
+    return fail(`the connection broke in the handshake: ${errnoText(error.errno)}`);
+  }
   return error instanceof Error ? error : new Error(String(error));
 }
 
+function exportQuestion({ exportName }: Target): string {
+  return exportName === ''
+    ? 'has it a default export?'
+    : `has it an export named "${printable(exportName)}"?`;
+}
+
+/** Milliseconds, at least one: whoever is late is told so by the wait itself. */
+const timeLeft = (until: number): number => Math.max(1, until - performance.now());
+
 /**
- * Connects to an address.
- * @param deadline milliseconds
- * @throws HandshakeError
+ * Connects to an address; a name with several addresses is tried at each of them in turn.
+ * @param deadline milliseconds for all of it
+ * @throws HandshakeError with one line for the user that names the server
  */
 export async function openTransport(address: Address, deadline: number): Promise<Transport> {
-  const until = Date.now() + deadline;
+  const until = performance.now() + deadline;
   const fd =
     address.kind === 'unix'
       ? await connectUnix(address, until)
       : await connectTcp(address.host, address.port, until);
-  return new FdTransport(fd);
+  return orClose(fd, () => new FdTransport(fd));
+}
+
+/** A descriptor is ours until somebody has taken it over. */
+async function orClose<T>(fd: number, use: () => T | Promise<T>): Promise<T> {
+  try {
+    return await use();
+  } catch (error) {
+    native.close(fd);
+    throw error;
+  }
 }
 
 function cannotConnect(address: Address, why: string): HandshakeError {
@@ -88,11 +116,14 @@ async function connectUnix(
   address: Extract<Address, { kind: 'unix' }>,
   until: number,
 ): Promise<number> {
+  if (Buffer.byteLength(address.path) >= MAX_SOCKET_PATH) {
+    throw cannotConnect(address, `a socket path has at most ${MAX_SOCKET_PATH - 1} bytes`);
+  }
   for (;;) {
     const fd = native.unixConnect(address.path);
     if (fd >= 0) return fd;
     if (fd !== -errno.EAGAIN) throw cannotConnect(address, errnoText(-fd));
-    if (Date.now() >= until) {
+    if (performance.now() >= until) {
       throw cannotConnect(address, 'its queue of connections is full and it accepts none');
     }
     await sleep(RETRY_EVERY);
@@ -102,11 +133,18 @@ async function connectUnix(
 async function connectTcp(host: string, port: number, until: number): Promise<number> {
   const shown: Address = { kind: 'tcp', host, port };
   let why = 'it has no address';
-  for (const address of await resolveHost(shown, host, until)) {
+  const addresses = await resolveHost(shown, host, until);
+  for (const [i, address] of addresses.entries()) {
     const fd = native.tcpConnect(address, port);
-    const code = fd < 0 ? -fd : await connected(fd, until);
+    if (fd < 0) {
+      why = errnoText(-fd);
+      continue;
+    }
+    // One address that swallows everything leaves the others their share of the time.
+    const share = timeLeft(until) / (addresses.length - i);
+    const code = await orClose(fd, () => connected(fd, share));
     if (code === 0) return fd;
-    if (fd >= 0) native.close(fd);
+    native.close(fd);
     why = code === errno.ETIMEDOUT ? 'no answer in time' : errnoText(code);
   }
   throw cannotConnect(shown, why);
@@ -114,10 +152,13 @@ async function connectTcp(host: string, port: number, until: number): Promise<nu
 
 async function resolveHost(shown: Address, host: string, until: number): Promise<string[]> {
   // A scope (%eth0) is part of the address.
-  if (isIP(host.replace(/%.*$/, '')) !== 0) return [host];
+  if (isIP(host.replace(/%.*$/, '')) !== 0) {
+    if (host.length > MAX_NUMERIC) throw cannotConnect(shown, 'the address is malformed');
+    return [host];
+  }
   const stop = new AbortController();
   try {
-    const late = sleep(Math.max(1, until - Date.now()), undefined, { signal: stop.signal });
+    const late = sleep(timeLeft(until), undefined, { signal: stop.signal });
     const found = await Promise.race([lookup(host, { all: true }), late]);
     if (found === undefined) throw cannotConnect(shown, 'its name was not resolved in time');
     return found.map(({ address }) => address);
@@ -135,16 +176,23 @@ async function resolveHost(shown: Address, host: string, until: number): Promise
   }
 }
 
-/** Waits for a connection that was started. @returns 0 or a positive errno */
-function connected(fd: number, until: number): Promise<number> {
+/**
+ * Waits for a connection that was started.
+ * @param deadline milliseconds
+ * @returns 0 or a positive errno
+ */
+function connected(fd: number, deadline: number): Promise<number> {
   return new Promise((resolve) => {
     const end = (code: number): void => {
       clearTimeout(timer);
       watcher.close();
       resolve(code);
     };
-    const timer = setTimeout(() => end(errno.ETIMEDOUT), Math.max(1, until - Date.now()));
-    const watcher = new native.PollWatcher(fd, () => end(-native.socketError(fd)));
+    const watcher = new native.PollWatcher(fd, (status) => {
+      const code = -native.socketError(fd);
+      end(code === 0 && status < 0 ? -status : code);
+    });
+    const timer = setTimeout(() => end(errno.ETIMEDOUT), deadline);
     watcher.start(WRITABLE);
   });
 }

@@ -201,8 +201,13 @@ createServer((socket) => { socket.on('error', () => undefined); ${behaviour} }).
       /fake-server exited with status 7 before it served the disk/,
     ));
 
-  it('whose export has the size 0', () =>
-    failsAlone(['disk.raw', '[', 'tsnbdkit', 'memory', '0', ']'], /tsnbdkit.* size/));
+  it('whose disk would have the size 0', async () => {
+    const result = await fails(
+      ['disk.raw', '[', 'tsnbdkit', 'memory', '0', ']'],
+      /status 1 before/,
+    );
+    assert.match(result.stderr, /^tsnbdkit: .*size 0/m);
+  });
   it('whose export has the size 0: nbdkit', requires({ programs: ['nbdkit'] }), () =>
     failsAlone(['disk.raw', '[', 'nbdkit', 'memory', '0', ']'], /server nbdkit: .*size is 0/),
   );
