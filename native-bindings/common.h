@@ -57,7 +57,10 @@ struct async_work {
   int problem;          /* with the arguments; the call is then not made */
   bool wide;            /* the result becomes a BigInt, not a number */
   bool gives_ownership; /* the result is a descriptor: closed where nobody takes it */
+  bool again;           /* set by the call: it has no result yet and is to be made once more */
+  const char *name;
   int64_t result;
+  int64_t deadline;
   int fd;
   int flags;
   int64_t offset;

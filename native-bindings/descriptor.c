@@ -9,8 +9,9 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Milliseconds that receiveDescriptor waits for the other side. */
+/* Milliseconds that receiveDescriptor waits for the other side, and how many of them at a time. */
 #define DESCRIPTOR_DEADLINE 60000
+#define DESCRIPTOR_SLICE 100
 /* One is expected. What does not fit in the message is dropped by the kernel, open in nobody. */
 #define MOST_DESCRIPTORS 16
 
@@ -100,24 +101,25 @@ static int64_t milliseconds(void) {
   return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+/*
+ * Waits for a slice of the time. A process or thread that ends has to wait for the thread pool, and
+ * should not for the other side.
+ */
 static void receive(struct async_work *work) {
-  const int64_t end = milliseconds() + DESCRIPTOR_DEADLINE;
-  for (;;) {
-    int64_t left = end - milliseconds();
-    struct pollfd socket = {.fd = work->fd, .events = POLLIN};
-    int ready = poll(&socket, 1, left > 0 ? (int)left : 0);
-    if (ready == 0) {
-      work->result = -ETIMEDOUT;
-      return;
-    }
-    if (ready < 0) {
-      work->result = -(int64_t)errno;
-      if (errno == EINTR) continue;
-      return;
-    }
+  int64_t left = work->deadline - milliseconds();
+  struct pollfd socket = {.fd = work->fd, .events = POLLIN};
+  int ready = poll(&socket, 1, left < DESCRIPTOR_SLICE ? (left > 0 ? (int)left : 0) : DESCRIPTOR_SLICE);
+  work->again = false;
+  if (ready > 0) {
     work->result = receive_message(work->fd);
-    /* Where another reader of the socket was faster, wait on. */
-    if (work->result != -EAGAIN) return;
+    /* Another reader of the socket was faster. */
+    work->again = work->result == -EAGAIN;
+  } else if (ready == 0) {
+    work->result = -ETIMEDOUT;
+    work->again = left > DESCRIPTOR_SLICE;
+  } else {
+    work->result = -(int64_t)errno;
+    work->again = errno == EINTR;
   }
 }
 
@@ -128,6 +130,9 @@ static napi_value receive_descriptor(napi_env env, napi_callback_info info) {
   struct async_work *work = new_work(env, 0);
   if (work == NULL) return NULL;
   work->fd = fd;
+  /* poll(2) passes over a negative descriptor, and waits. */
+  work->problem = fd < 0 ? EBADF : 0;
+  work->deadline = milliseconds() + DESCRIPTOR_DEADLINE;
   work->gives_ownership = true;
   return start_work(env, work, "receiveDescriptor", receive);
 }

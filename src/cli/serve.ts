@@ -218,7 +218,7 @@ class Session {
     if (result === 0 || result === -constants.errno.EINVAL) return;
     if (result === -constants.errno.EBUSY) {
       const holders = await findHolders(this.#mountpoint);
-      const who = holders.length === 0 ? '' : `: ${holders.join(', ')} has it open`;
+      const who = holders.length === 0 ? '' : `, held by ${holders.join(', ')}`;
       say(
         `${this.#shown} is busy${who}; close it and unmount with: ${unmountCommand(this.#shown)}, or send the signal again to detach it now`,
       );

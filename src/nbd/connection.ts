@@ -206,6 +206,8 @@ export class NbdConnection {
       return;
     }
     if (this.#start === this.#end) this.#start = this.#end = HEADROOM;
+    // A soft disconnect (doc/proto.md, NBD_ESHUTDOWN): it would refuse all that follows.
+    if (this.#parser.shuttingDown) this.#die('is shutting down');
     if (this.#inFlight.count === 0) this.#whenIdle?.();
   }
 

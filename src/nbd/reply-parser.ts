@@ -20,7 +20,7 @@ import {
   STRUCTURED_REPLY_BYTES,
   STRUCTURED_REPLY_MAGIC,
 } from './constants.js';
-import { ProtocolError, errnoFromWire } from './errors.js';
+import { NbdError, ProtocolError, errnoFromWire } from './errors.js';
 import type { InFlight, PendingCommand } from './in-flight.js';
 import { commandName, printable } from './printing.js';
 
@@ -35,6 +35,9 @@ export class ReplyParser {
   readonly #inFlight: InFlight;
   readonly #structured: boolean;
   readonly #allocationId: number | undefined;
+
+  /** The server has said that it is about to go: no further request is of use. */
+  shuttingDown = false;
 
   /** How many bytes the reply at the returned position takes, as far as that is known. */
   wanted = SIMPLE_REPLY_BYTES;
@@ -197,7 +200,7 @@ export class ReplyParser {
     if (messageLength > length - rest) {
       throw new ProtocolError('sent an error chunk whose message is longer than the chunk');
     }
-    if (command.errno === 0) command.errno = errnoFromWire(wireError);
+    if (command.errno === 0) command.errno = this.#errnoOf(wireError);
     if (traceNbd.enabled) {
       const message = printable(bytes.subarray(at + 6, at + 6 + messageLength));
       traceNbd('rx %s error %d: %s', commandName(command.type), wireError, message);
@@ -239,7 +242,12 @@ export class ReplyParser {
     if (traceNbd.enabled) {
       traceNbd('rx %s error %d %s', commandName(command.type), wireError, message);
     }
-    this.#inFlight.fail(command, errnoFromWire(wireError));
+    this.#inFlight.fail(command, this.#errnoOf(wireError));
+  }
+
+  #errnoOf(wireError: number): number {
+    if (wireError === NbdError.ESHUTDOWN) this.shuttingDown = true;
+    return errnoFromWire(wireError);
   }
 }
 

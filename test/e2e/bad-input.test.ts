@@ -376,7 +376,7 @@ describe('a signal', requires({ fuse: true }), () => {
     await until('it is told', () => mounted.running.stderr.includes('\n'));
     assert.match(
       mounted.running.stderr,
-      /^tsnbdfuse: disk\.raw is busy: (sh|sleep) \(process \d+\) has it open; .*\n$/,
+      /^tsnbdfuse: disk\.raw is busy, held by (sh|sleep) \(process \d+\); .*\n$/,
     );
     mounted.signal('SIGTERM');
     const result = await mounted.running.ended;

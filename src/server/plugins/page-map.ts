@@ -63,7 +63,9 @@ export class PageMap {
   clear(directory: number, start: number, end: number, hole: boolean): void {
     const pages = this.#directories.get(directory);
     if (pages === undefined && hole) return;
-    for (let i = start; pages !== undefined && i < end; i++) this.#free(pages[i]);
+    if (pages !== undefined && pages !== ZERO_DIRECTORY) {
+      for (let i = start; i < end; i++) this.#free(pages[i]);
+    }
     if (start === 0 && end === PAGES) {
       if (hole) this.#directories.delete(directory);
       else this.#directories.set(directory, ZERO_DIRECTORY);
