@@ -137,7 +137,8 @@ export class Connection implements Answering {
     this.#intake.take(request);
     const { type, flags, offset, length } = request;
     if (traceServer.enabled) {
-      traceServer('rx %s offset=%s length=%d flags=%d', commandName(type), offset, length, flags);
+      const what = `${commandName(type)} offset=${offset.toString()} length=${length}`;
+      traceServer('rx %s flags=%d', what, flags);
     }
     if (type === Command.DISC) {
       this.shutdown();

@@ -67,13 +67,13 @@ export class Listener {
   /**
    * A listening socket that whoever started us has made.
    * @param fd owned from now on
-   * @throws ErrnoError; Error
+   * @throws ErrnoError
    */
   static inherited(fd: number): Listener {
     const what = `cannot listen on descriptor ${fd}`;
     checkResult(native.setCloseOnExec(fd, true), what);
     checkResult(native.setNonblocking(fd, true), what);
-    if (!fstatSync(fd).isSocket()) throw new Error(`${what}: it is no socket`);
+    if (!fstatSync(fd).isSocket()) throw new ErrnoError(errno.ENOTSOCK, what);
     return new Listener(fd);
   }
 

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { copyFile, open, readFile, stat } from 'node:fs/promises';
+import { chmod, copyFile, open, readFile, stat } from 'node:fs/promises';
 import { createConnection } from 'node:net';
 import { after, afterEach, before, describe, it } from 'node:test';
 import { native } from '../../src/native.js';
@@ -102,7 +102,7 @@ describe('tsnbdkit: the command line', () => {
   it('does not take the socket of another server away', async () => {
     const first = await Kit.start(place, ['memory', '1M']);
     const { status, stderr } = await kit('-U', first.socket, 'memory', '1M');
-    assert.deepEqual([status, /address already in use/.test(stderr)], [1, true]);
+    assert.deepEqual([status, stderr.includes('address already in use')], [1, true]);
     assert.ok(existsSync(first.socket));
     await first.stop();
   });
@@ -111,7 +111,7 @@ describe('tsnbdkit: the command line', () => {
     // A program that runs cannot be written, by root neither.
     const program = place.join('program');
     await copyFile(findProgram('sleep') ?? '', program);
-    await (await open(program)).chmod(0o755);
+    await chmod(program, 0o755);
     const running = place.start(program, ['60']);
     const { status, stderr } = await kit('-U', place.join('x.sock'), 'file', program);
     assert.equal(status, 1);
@@ -126,22 +126,20 @@ describe('tsnbdkit: the command line', () => {
 describe('tsnbdkit: its life', () => {
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
     it(`ends on ${signal}, with clients connected, and leaves nothing`, async () => {
-      const pidfile = place.join('kit.pid');
-      const kit = await Kit.start(place, ['memory', '1M', '-P', pidfile]);
-      await until('the pidfile is there', () => existsSync(pidfile));
-      assert.equal(await readFile(pidfile, 'utf8'), `${kit.running.pid}\n`);
+      const kit = await Kit.start(place, ['memory', '1M']);
+      assert.equal(await readFile(kit.pidfile, 'utf8'), `${kit.running.pid}\n`);
       const idle = createConnection(kit.socket);
       await once(idle, 'data');
       const { status, stderr } = await kit.stop(signal);
       assert.deepEqual([status, stderr], [0, '']);
-      assert.equal(existsSync(pidfile), false);
+      assert.equal(existsSync(kit.pidfile), false);
       assert.equal(existsSync(kit.socket), false);
       idle.destroy();
     });
   }
 
   it('listens on TCP, on loopback only', requires({ programs: ['nbdinfo'] }), async () => {
-    const running = await startKit(place, ['-p', '0', 'memory', '1M']);
+    const { running } = await startKit(place, ['-p', '0', 'memory', '1M']);
     const port = /listening on port (\d+)/.exec(running.stderr)?.[1] ?? '';
     assert.equal((await place.ok('nbdinfo', ['--size', `nbd://127.0.0.1:${port}`])).trim(), `${M}`);
     process.kill(running.pid, 'SIGTERM');
@@ -158,7 +156,7 @@ describe('tsnbdkit: its life', () => {
 
 describe('tsnbdkit: socket activation', () => {
   /** Starts it with a listening socket as descriptor 3. */
-  async function activate(env: NodeJS.ProcessEnv, ...args: string[]) {
+  function activate(env: NodeJS.ProcessEnv, ...args: string[]) {
     const socket = place.join('activated.sock');
     const fd = native.unixListen(socket, 8);
     assert.ok(fd >= 0);
@@ -177,7 +175,7 @@ describe('tsnbdkit: socket activation', () => {
   afterEach(() => place.ok('rm', ['-f', place.join('activated.sock')]));
 
   it('serves on the socket that is passed', requires({ programs: ['nbdinfo'] }), async () => {
-    const kit = await activate({ LISTEN_FDS: '1' }, 'memory', '3M');
+    const kit = activate({ LISTEN_FDS: '1' }, 'memory', '3M');
     assert.equal((await place.ok('nbdinfo', ['--size', kit.uri])).trim(), `${3 * M}`);
     kit.child.kill();
     assert.deepEqual(await kit.ended, { status: 0, stderr: '' });
@@ -185,17 +183,17 @@ describe('tsnbdkit: socket activation', () => {
   });
 
   it('refuses an address beside it, and any other number of sockets', async () => {
-    const both = await activate({ LISTEN_FDS: '1' }, '-U', 'x', 'memory', '1M');
+    const both = activate({ LISTEN_FDS: '1' }, '-U', 'x', 'memory', '1M');
     assert.match((await both.ended).stderr, /--unix cannot be used with socket activation/);
     await place.ok('rm', [both.socket]);
-    const two = await activate({ LISTEN_FDS: '2' }, 'memory', '1M');
+    const two = activate({ LISTEN_FDS: '2' }, 'memory', '1M');
     const { status, stderr } = await two.ended;
-    assert.deepEqual([status, /LISTEN_FDS is 2/.test(stderr)], [2, true]);
+    assert.deepEqual([status, stderr.includes('LISTEN_FDS is 2')], [2, true]);
   });
 
   it('ignores what is meant for another process', async () => {
     const own = place.join('own.sock');
-    const kit = await activate({ LISTEN_FDS: '1', LISTEN_PID: '1' }, '-U', own, 'memory', '1M');
+    const kit = activate({ LISTEN_FDS: '1', LISTEN_PID: '1' }, '-U', own, 'memory', '1M');
     await until('it listens on its own socket', () => existsSync(own));
     kit.child.kill();
     assert.equal((await kit.ended).status, 0);
@@ -308,13 +306,13 @@ describe('tsnbdkit: nbdcopy', requires({ programs: ['nbdcopy', 'nbdinfo'] }), ()
     const before = await kit.memory();
     const data = await place.file('mebibyte', Buffer.alloc(M, 'not zero'));
     const sparse = place.join('tebibyte');
-    await place.ok('truncate', ['-s', '1T', sparse]).catch(() => undefined);
+    await place.ok('truncate', ['-s', '1T', sparse]);
     const file = await open(sparse, 'r+');
     for (let i = 0; i < 4; i++) {
       await file.write(await readFile(data), 0, M / 4, i * 2 ** 38);
     }
     await file.close();
-    await place.ok('nbdcopy', [sparse, kit.uri()], { deadline: 4 * DEADLINE });
+    await place.ok('nbdcopy', ['--destination-is-zero', sparse, kit.uri()]);
     const grown = (await kit.memory()) - before;
     assert.ok(grown < 64 * M, `${grown} bytes more`);
     const totals = await place.ok('nbdinfo', ['--map', '--totals', kit.uri()]);

@@ -12,8 +12,11 @@ export class Kit {
   /** Of its socket, where it listens on the usual one. */
   readonly socket: string;
 
-  private constructor(running: Running, socket: string) {
+  readonly pidfile: string;
+
+  private constructor({ running, pidfile }: Started, socket: string) {
     this.running = running;
+    this.pidfile = pidfile;
     this.socket = socket;
   }
 
@@ -44,12 +47,17 @@ export class Kit {
   }
 }
 
+interface Started {
+  readonly running: Running;
+  readonly pidfile: string;
+}
+
 /** Starts the command and waits until its pidfile tells that it is ready. */
 export async function startKit(
   place: Workplace,
   args: readonly string[],
   options: RunOptions = {},
-): Promise<Running> {
+): Promise<Started> {
   const pidfile = place.join(`${randomUUID()}.pid`);
   const running = place.start(TSNBDKIT, ['-P', pidfile, ...args], {
     deadline: 4 * DEADLINE,
@@ -59,5 +67,5 @@ export async function startKit(
   if (running.hasEnded) {
     throw new Error(`it ended instead of serving: ${(await running.ended).stderr}`);
   }
-  return running;
+  return { running, pidfile };
 }
