@@ -8,6 +8,7 @@
 import { errno } from '../errno.js';
 import { DURABLE, NOT_DURABLE } from './disk.js';
 import type { Disk, Extent, Reply, ZeroOptions } from './disk.js';
+import { inTurn } from './parts.js';
 import { Truncation } from './truncation.js';
 import { WriteTracker } from './write-tracker.js';
 
@@ -71,6 +72,8 @@ export class DiskFile {
   readonly readOnly: boolean;
   /** A power of two from 512 on: what stat's st_blksize may be, whatever the server prefers. */
   readonly blockSize: number;
+  /** The disk cannot flush, but make each write durable: then that is done, so that fsync is true. */
+  readonly #writeThrough: boolean;
   /** How many open handles may write. */
   #writers = 0;
   readonly #tracker = new WriteTracker();
@@ -78,8 +81,6 @@ export class DiskFile {
   #truncation: { readonly owner: bigint; readonly state: Truncation } | undefined;
   /** While gaps are being zeroed no write may start, since it might be undone: these wait. */
   #filling: (() => void)[] | undefined;
-  /** Of zeroing gaps before anybody asked. */
-  #fillError = 0;
   #cacheStale = false;
 
   #mode: number;
@@ -93,6 +94,7 @@ export class DiskFile {
     this.disk = disk;
     this.size = disk.info.size;
     this.readOnly = options.readOnly || disk.info.readOnly;
+    this.#writeThrough = disk.info.canFua && !disk.info.canFlush;
     this.blockSize = Math.min(Math.max(disk.info.limits.preferred, 4096), 1024 * 1024);
     this.#mode = S_IFREG | (options.permissions & PERMISSIONS & (this.readOnly ? ~0o222 : ~0));
     this.#uid = options.uid;
@@ -117,7 +119,8 @@ export class DiskFile {
 
   /**
    * Attributes live as long as the mount. The size never changes: cutting the file to nothing, as
-   * O_TRUNC does, or to the size it has, succeeds without effect, as it does for a block device.
+   * O_TRUNC does, or to the size it has, succeeds, as it does for a block device. What it means for the
+   * content is told by `truncated` and `extendedTo`.
    */
   change(change: AttributeChange): number {
     if (change.size !== undefined && change.size !== 0n && change.size !== this.size) {
@@ -177,10 +180,8 @@ export class DiskFile {
     }
     this.#fillGaps(cut.state, {
       done: (code) => {
-        const failed = code !== 0 ? code : this.#fillError;
-        this.#fillError = 0;
-        if (failed === 0) this.sync(reply);
-        else reply.done(failed);
+        if (code === 0) this.sync(reply);
+        else reply.done(code);
       },
     });
   }
@@ -196,30 +197,41 @@ export class DiskFile {
     });
   }
 
+  /** Zeroes what was skipped. What fails stays a gap, for the next one who asks. */
   #fillGaps(cut: Truncation, reply: Reply): void {
     if (this.#filling !== undefined) {
       this.#filling.push(() => this.#fillGaps(cut, reply));
       return;
     }
-    const gaps = cut.takeGaps();
+    const gaps = cut.gaps();
     if (gaps.length === 0) {
       reply.done(0);
       return;
     }
-    this.#cacheStale = true;
     this.#filling = [];
-    const next = (code: number): void => {
-      const gap = gaps.shift();
-      if (code === 0 && gap !== undefined) {
-        this.disk.zero(gap.offset, gap.length, PUNCH, this.#tracker.tracked({ done: next }));
-        return;
-      }
-      const waiting = this.#filling ?? [];
-      this.#filling = undefined;
-      reply.done(code);
-      for (const start of waiting) start();
+    const finished: Reply = {
+      done: (code) => {
+        const waiting = this.#filling ?? [];
+        this.#filling = undefined;
+        // Only now: who opens the file while gaps are zeroed may still read what was there.
+        this.#cacheStale = true;
+        reply.done(code);
+        for (const start of waiting) start();
+      },
     };
-    next(0);
+    inTurn(
+      gaps,
+      ({ offset, length }, next) => {
+        const filled: Reply = {
+          done: (code) => {
+            if (code === 0) cut.covered(offset, length);
+            next.done(code);
+          },
+        };
+        this.disk.zero(offset, length, this.#options(PUNCH), this.#tracker.tracked(filled));
+      },
+      finished,
+    );
   }
 
   /** access(2): the kernel has checked the rest. */
@@ -260,7 +272,7 @@ export class DiskFile {
     }
     this.#noteChange(offset, BigInt(length));
     const { disk } = this;
-    if (!durable) {
+    if (!durable && !this.#writeThrough) {
       disk.write(offset, bytes, start, length, NOT_DURABLE, this.#tracker.tracked(reply));
     } else if (disk.info.canFua) {
       // Nothing to track: it is durable when it is answered.
@@ -276,8 +288,12 @@ export class DiskFile {
     const cut = this.#truncation?.state;
     if (cut === undefined) return;
     cut.covered(offset, length);
-    // Nobody waits for it here: the close tells of an error.
-    if (cut.tooManyPieces) this.#fillGaps(cut, { done: (code) => (this.#fillError ||= code) });
+    // Nobody waits for it here: what fails is tried again, and told, at the close.
+    if (cut.tooManyPieces) this.#fillGaps(cut, { done: () => undefined });
+  }
+
+  #options(options: ZeroOptions): ZeroOptions {
+    return this.#writeThrough ? { ...options, fua: true } : options;
   }
 
   #thenFlush(reply: Reply): Reply {
@@ -333,7 +349,7 @@ export class DiskFile {
       reply.done(0);
       return;
     }
-    const options = what === FALLOC_FL_PUNCH_HOLE ? PUNCH : KEEP_ALLOCATED;
+    const options = this.#options(what === FALLOC_FL_PUNCH_HOLE ? PUNCH : KEEP_ALLOCATED);
     this.#noteChange(offset, count);
     this.disk.zero(offset, count, options, this.#tracker.tracked(reply));
   }

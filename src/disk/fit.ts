@@ -15,7 +15,7 @@ import type {
   WriteOptions,
   ZeroOptions,
 } from './disk.js';
-import { eachPart } from './parts.js';
+import { eachPart, inTurn } from './parts.js';
 import { RangeLock } from './range-lock.js';
 
 /** How much is zeroed with one write where the disk cannot zero. */
@@ -23,11 +23,9 @@ const ZERO_WRITE_BYTES = 1024 * 1024;
 
 /**
  * @param most the longest read or write that will be asked for
- * @returns the disk itself where it already takes everything up to that
+ * @returns a disk that takes any request up to that, and can zero any range
  */
 export function fitDisk(disk: Disk, most: number): Disk {
-  const { limits, canZero } = disk.info;
-  if (limits.minimum === 1 && limits.maximum >= most && canZero) return disk;
   return new FittedDisk(disk, most);
 }
 
@@ -37,6 +35,8 @@ class FittedDisk implements Disk {
   readonly #block: bigint;
   /** A multiple of the block size. */
   readonly #most: number;
+  /** No request is below the block size, so that those that are not too long go straight on. */
+  readonly #anyAlignment: boolean;
   readonly #lock = new RangeLock();
 
   constructor(disk: Disk, most: number) {
@@ -44,6 +44,7 @@ class FittedDisk implements Disk {
     this.#disk = disk;
     this.#block = BigInt(info.limits.minimum);
     this.#most = info.limits.maximum;
+    this.#anyAlignment = info.limits.minimum === 1;
     this.info = {
       ...info,
       canZero: true,
@@ -62,6 +63,10 @@ class FittedDisk implements Disk {
   }
 
   read(offset: bigint, length: number, reply: ReadReply): void {
+    if (this.#anyAlignment && length <= this.#most) {
+      this.#disk.read(offset, length, reply);
+      return;
+    }
     const start = this.#down(offset);
     const end = this.#up(offset + BigInt(length));
     const whole = Number(end - start);
@@ -106,6 +111,10 @@ class FittedDisk implements Disk {
     options: WriteOptions,
     reply: Reply,
   ): void {
+    if (this.#anyAlignment && length <= this.#most) {
+      this.#disk.write(offset, bytes, start, length, options, reply);
+      return;
+    }
     this.#locked(offset, BigInt(length), reply, (first, end, unlocked) => {
       const whole = Number(end - first);
       if (whole === length) {
@@ -187,7 +196,7 @@ class FittedDisk implements Disk {
   ): void {
     const first = this.#down(offset);
     const end = this.#up(offset + length);
-    if (this.#block === 1n) {
+    if (this.#anyAlignment) {
       run(first, end, reply);
       return;
     }
@@ -230,7 +239,7 @@ class FittedDisk implements Disk {
       if (changeEnd > tailStart) {
         steps.push((step) => this.#zeroInBlock(tailStart, changeEnd, options, step));
       }
-      inTurn(steps, unlocked);
+      inTurn(steps, (step, next) => step(next), unlocked);
     });
   }
 
@@ -295,16 +304,6 @@ class FittedDisk implements Disk {
   close(): Promise<void> {
     return this.#disk.close();
   }
-}
-
-/** Runs the steps one after the other, until one fails. */
-function inTurn(steps: ((reply: Reply) => void)[], reply: Reply): void {
-  const next = (code: number): void => {
-    const step = steps.shift();
-    if (code !== 0 || step === undefined) reply.done(code);
-    else step({ done: next });
-  };
-  next(0);
 }
 
 function min(a: bigint, b: bigint): bigint {

@@ -3,6 +3,59 @@
 import type { Reply } from './disk.js';
 
 /**
+ * Runs a step for each item, the next one when the one before is answered, and ends at the first error.
+ * It is a loop as well as a callback, as an answer may come at once: recursion would grow with the list.
+ * @param reply answered when the last step is, or the first that failed
+ */
+export function inTurn<T>(
+  items: Iterable<T>,
+  step: (item: T, next: Reply) => void,
+  reply: Reply,
+): void {
+  const left = items[Symbol.iterator]();
+  let looping = false;
+  let answered = true;
+  const next: Reply = {
+    done(code) {
+      if (code !== 0) {
+        reply.done(code);
+        return;
+      }
+      answered = true;
+      if (!looping) loop();
+    },
+  };
+  const loop = (): void => {
+    looping = true;
+    while (answered) {
+      const item = left.next();
+      if (item.done === true) {
+        looping = false;
+        reply.done(0);
+        return;
+      }
+      answered = false;
+      step(item.value, next);
+    }
+    looping = false;
+  };
+  loop();
+}
+
+/** The parts of a range, at most so many bytes each. */
+function* partsOf(
+  offset: bigint,
+  length: bigint,
+  most: number,
+): Generator<{ offset: bigint; length: number }, void> {
+  const end = offset + length;
+  for (let at = offset; at < end; at += BigInt(most)) {
+    const left = end - at;
+    yield { offset: at, length: left > BigInt(most) ? most : Number(left) };
+  }
+}
+
+/**
  * Does a range part by part, the next one when the one before is answered, and ends at the first error.
  *
  * @param most bytes of a part; where it is a multiple of a block size, inner edges stay aligned to the
@@ -20,33 +73,9 @@ export function eachPart(
     start(offset, Number(length), reply);
     return;
   }
-  let at = offset;
-  const end = offset + length;
-  // A loop as well as a callback, as an answer may come at once: recursion would grow with the range.
-  let running = false;
-  let answered = true;
-  const partReply: Reply = {
-    done(code) {
-      if (code !== 0 || at === end) {
-        answered = false;
-        reply.done(code);
-        return;
-      }
-      answered = true;
-      if (!running) run();
-    },
-  };
-  const run = (): void => {
-    running = true;
-    while (answered) {
-      answered = false;
-      const left = end - at;
-      const part = left > BigInt(most) ? most : Number(left);
-      const from = at;
-      at += BigInt(part);
-      start(from, part, partReply);
-    }
-    running = false;
-  };
-  run();
+  inTurn(
+    partsOf(offset, length, most),
+    (part, next) => start(part.offset, part.length, next),
+    reply,
+  );
 }

@@ -2,12 +2,15 @@
  * What was written since a file was cut to nothing.
  *
  * A disk cannot be cut, so that O_TRUNC leaves its content as it is. But those who have cut a file rely
- * on it: cp of a sparse image, dd conv=sparse and qemu-img convert skip what is to be zeroes, since
- * what a file grows over reads as zeroes. Between the start and the furthest byte that they wrote, what
- * they skipped must be zeroed; behind it all stays, as it does when dd writes a boot sector.
+ * on it: cp of a sparse image and qemu-img convert skip what is to be zeroes, since what a file grows
+ * over reads as zeroes. Between the start and the furthest byte that was written since, by whomever, what
+ * was skipped must be zeroed; behind it all stays, as it does when dd writes a boot sector.
+ *
+ * What is skipped within a page of the page cache is not seen: with writeback the kernel reads the page
+ * and writes all of it. Nor is a skipped end that nobody makes explicit by ftruncate(2).
  */
 
-/** More pieces than this are not kept; who writes so much at random does not rely on zeroes for long. */
+/** When what was written lies in more pieces than this, the gaps between them are zeroed early. */
 export const MAX_PIECES = 32 * 1024;
 
 export interface Gap {
@@ -18,7 +21,7 @@ export interface Gap {
 
 export class Truncation {
   // Sorted, disjoint, not touching one another: starts and ends in turn.
-  #edges: bigint[] = [];
+  readonly #edges: bigint[] = [];
   /** How long the file would be by now, had it been cut. */
   #length = 0n;
 
@@ -27,14 +30,31 @@ export class Truncation {
     const end = offset + length;
     this.extendedTo(end);
     const edges = this.#edges;
-    // From the end backwards, as most of those who write go forwards.
-    let last = edges.length;
-    while (last > 0 && (edges[last - 2] ?? 0n) > end) last -= 2;
-    let first = last;
-    while (first > 0 && (edges[first - 1] ?? 0n) >= offset) first -= 2;
-    const start = first < last && (edges[first] ?? 0n) < offset ? (edges[first] ?? 0n) : offset;
-    const reached = edges[last - 1] ?? 0n;
-    edges.splice(first, last - first, start, first < last && reached > end ? reached : end);
+    // The pieces from `first` on, up to and without `last`, touch the range and become one with it.
+    const first = this.#pieceEndingAtOrAfter(offset);
+    let last = first;
+    let start = offset;
+    let reached = end;
+    while (last < edges.length && (edges[last] ?? 0n) <= end) {
+      const pieceStart = edges[last] ?? 0n;
+      const pieceEnd = edges[last + 1] ?? 0n;
+      if (pieceStart < start) start = pieceStart;
+      if (pieceEnd > reached) reached = pieceEnd;
+      last += 2;
+    }
+    edges.splice(first, last - first, start, reached);
+  }
+
+  /** The index of the first piece that does not end before the offset. */
+  #pieceEndingAtOrAfter(offset: bigint): number {
+    let low = 0;
+    let high = this.#edges.length / 2;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((this.#edges[2 * middle + 1] ?? 0n) < offset) low = middle + 1;
+      else high = middle;
+    }
+    return 2 * low;
   }
 
   /** The file was made as long as this, by writing or by ftruncate(2). */
@@ -46,8 +66,8 @@ export class Truncation {
     return this.#edges.length > 2 * MAX_PIECES;
   }
 
-  /** What was skipped so far. From now on it counts as written. */
-  takeGaps(): Gap[] {
+  /** What was skipped so far, in order. */
+  gaps(): Gap[] {
     const gaps: Gap[] = [];
     let at = 0n;
     for (let i = 0; i <= this.#edges.length; i += 2) {
@@ -55,7 +75,6 @@ export class Truncation {
       if (start > at) gaps.push({ offset: at, length: start - at });
       at = this.#edges[i + 1] ?? this.#length;
     }
-    this.#edges = this.#length > 0n ? [0n, this.#length] : [];
     return gaps;
   }
 }

@@ -108,6 +108,20 @@ describe('DiskFile: flushing', () => {
     assert.equal(write(file, 0n, 512, true), errno.ENOSPC);
   });
 
+  it('makes every change durable by itself where the disk has FUA and no flush', () => {
+    const { file, disk } = makeFile({ canFlush: false });
+    assert.equal(write(file, 0n, 512), 0);
+    assert.deepEqual(disk.log, ['write-fua 0+512']);
+    const zero = disk.zero.bind(disk);
+    let fua = false;
+    disk.zero = (offset, length, options, reply) => {
+      fua = options.fua;
+      zero(offset, length, options, reply);
+    };
+    allocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0n, 4096n);
+    assert.ok(fua);
+  });
+
   it('flushes after a hole was made', () => {
     const { file, disk } = makeFile();
     allocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0n, 4096n);
@@ -332,5 +346,18 @@ describe('DiskFile: cut to nothing', () => {
     write(file, 8192n, 4096);
     disk.failNext.set('zero', errno.EIO);
     assert.equal(close(file), errno.EIO);
+    assert.equal(disk.content[0], 0x55);
+    assert.equal(close(file), 0, 'tried again');
+    assert.equal(disk.content[0], 0);
+  });
+
+  it('zeroes very many gaps, also where the disk answers at once', () => {
+    const { file, disk } = makeFile({ size: 512 * 1024 });
+    disk.content.fill(0x55);
+    file.open(true);
+    file.truncated(OWNER);
+    for (let at = 1n; at < 500_000n; at += 50n) write(file, at, 1);
+    assert.equal(close(file), 0);
+    assert.equal(disk.content.subarray(0, 499_000).indexOf(0x55), -1);
   });
 });

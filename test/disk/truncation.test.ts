@@ -8,7 +8,7 @@ describe('Truncation', () => {
     const cut = new Truncation();
     cut.covered(0n, 512n);
     cut.covered(512n, 4096n);
-    assert.deepEqual(cut.takeGaps(), []);
+    assert.deepEqual(cut.gaps(), []);
   });
 
   it('tells what was skipped, also up to where the file was made to end', () => {
@@ -16,14 +16,15 @@ describe('Truncation', () => {
     cut.covered(4096n, 4096n);
     cut.covered(16384n, 4096n);
     cut.extendedTo(65536n);
-    assert.deepEqual(cut.takeGaps(), [
+    assert.deepEqual(cut.gaps(), [
       { offset: 0n, length: 4096n },
       { offset: 8192n, length: 8192n },
       { offset: 20480n, length: 45056n },
     ]);
-    assert.deepEqual(cut.takeGaps(), []);
+    for (const gap of cut.gaps()) cut.covered(gap.offset, gap.length);
+    assert.deepEqual(cut.gaps(), []);
     cut.covered(70000n, 10n);
-    assert.deepEqual(cut.takeGaps(), [{ offset: 65536n, length: 4464n }]);
+    assert.deepEqual(cut.gaps(), [{ offset: 65536n, length: 4464n }]);
   });
 
   it('is like a list of bytes', () => {
@@ -37,7 +38,7 @@ describe('Truncation', () => {
           for (let i = offset; i < offset + length; i++) model[i] = true;
         }
         const missing = new Set<number>();
-        for (const gap of cut.takeGaps()) {
+        for (const gap of cut.gaps()) {
           for (let i = 0n; i < gap.length; i++) missing.add(Number(gap.offset + i));
         }
         for (let i = 0; i < model.length; i++) assert.equal(missing.has(i), model[i] !== true);
