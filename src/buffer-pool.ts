@@ -23,9 +23,10 @@ export class BufferPool {
     this.#mostKept = mostKept;
   }
 
-  /** @throws RangeError if there is no memory */
+  /** @param length in bytes, at most 2^31. @throws RangeError if there is no memory */
   take(length: number): PooledBuffer {
-    const order = Math.max(SMALLEST_CLASS, 32 - Math.clz32(length - 1));
+    if (length > 2 ** 31) throw new RangeError(`${length} bytes are more than a buffer has`);
+    const order = Math.max(SMALLEST_CLASS, 32 - Math.clz32(Math.max(length, 1) - 1));
     const kept = this.#classes[order]?.pop();
     if (kept !== undefined) {
       this.#kept -= kept.bytes.length;

@@ -62,13 +62,13 @@ export interface Native {
   unixConnect(path: string): number;
   /** A listening socket on a numeric IPv4 or IPv6 address, with SO_REUSEADDR. */
   tcpListen(address: string, port: number, backlog: number): number;
-  /** Starts to connect to a numeric address, with TCP_NODELAY; writable when done, then ask `socketError`. */
+  /** Starts to connect to a numeric address, with TCP_NODELAY and keep-alive; writable when done, then ask `socketError`. */
   tcpConnect(address: string, port: number): number;
   /** The port that a TCP socket is bound to. */
   tcpPort(fd: number): number;
   /** The pending error of a socket as a negated errno, or 0 (SO_ERROR). */
   socketError(fd: number): number;
-  /** The next connection; TCP_NODELAY is set on it where it is TCP. */
+  /** The next connection; where it is TCP, set up as by `tcpConnect`. */
   accept(fd: number): number;
   /** A connected pair of Unix stream sockets; 0, and the two in `out`. Blocking. */
   socketpair(out: Int32Array): number;

@@ -158,6 +158,7 @@ export async function detach(path: string, lazy: boolean): Promise<number> {
     reject: false,
   });
   if (result.exitCode === 0) return 0;
+  if (result.timedOut) return -errno.ETIMEDOUT;
   traceMain('%s -u %s: %s', helper, shellWord(path), result.stderr);
   return /busy/i.test(result.stderr) ? -errno.EBUSY : -errno.EINVAL;
 }

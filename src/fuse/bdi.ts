@@ -2,7 +2,6 @@
 
 import { writeFileSync } from 'node:fs';
 import { traceMain } from '../trace.js';
-import { findMount } from './mountpoint.js';
 
 /**
  * How far the kernel reads ahead of a sequential reader, in KiB. Its own 128 leave a server idle
@@ -19,13 +18,11 @@ const MAX_RATIO = 10;
 /**
  * Makes the kernel read further ahead and write back in larger amounts. Only root may; for others all
  * stays as it is.
- * @param path of the mount, absolute
+ * @param device of the mount, `major:minor`
  */
-export async function tuneMount(path: string): Promise<void> {
+export function tuneMount(device: string): void {
   try {
-    const mount = await findMount(path);
-    if (mount === undefined) return;
-    const folder = `/sys/class/bdi/${mount.device}`;
+    const folder = `/sys/class/bdi/${device}`;
     writeFileSync(`${folder}/read_ahead_kb`, `${READ_AHEAD_KIB}\n`);
     writeFileSync(`${folder}/max_ratio`, `${MAX_RATIO}\n`);
   } catch (error) {

@@ -6,6 +6,8 @@ interface Handle {
   readonly pid: number;
   /** The disk was written past its end through the page cache, and this one was not told yet. */
   overrun: boolean;
+  /** Direct writes past the end that failed, after each of which the kernel sets the size to what it is. */
+  failedWrites: number;
 }
 
 export class Handles {
@@ -15,7 +17,7 @@ export class Handles {
   /** @returns the number by which the kernel names it, `fh` */
   add(forWriting: boolean, pid: number): bigint {
     const fh = this.#next++;
-    this.#handles.set(fh, { forWriting, pid, overrun: false });
+    this.#handles.set(fh, { forWriting, pid, overrun: false, failedWrites: 0 });
     return fh;
   }
 
@@ -33,6 +35,18 @@ export class Handles {
       if (handle.forWriting && handle.pid === pid) latest = fh;
     }
     return latest;
+  }
+
+  noteFailedWrite(fh: bigint): void {
+    const handle = this.#handles.get(fh);
+    if (handle !== undefined) handle.failedWrites++;
+  }
+
+  takeFailedWrite(fh: bigint): boolean {
+    const handle = this.#handles.get(fh);
+    if (handle === undefined || handle.failedWrites === 0) return false;
+    handle.failedWrites--;
+    return true;
   }
 
   /** Who wrote past the end is not known: each that may have is told once, as the kernel does it for lost writes. */

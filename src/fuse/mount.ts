@@ -1,19 +1,19 @@
 /** A disk, mounted as a file. */
 
 import { utimes } from 'node:fs/promises';
-import { errno, errnoText } from '../errno.js';
+import { checkResult, errno } from '../errno.js';
 import { fitDisk } from '../disk/fit.js';
 import { DiskFile } from '../disk/disk-file.js';
 import { readDisk } from '../disk/promises.js';
 import type { Disk } from '../disk/disk.js';
 import { native } from '../native.js';
-import { traceMain } from '../trace.js';
 import { attach, detach } from './attach.js';
 import { OpenFlag } from './constants.js';
 import { MountError } from './errors.js';
 import { MAX_TRANSFER } from './init.js';
 import { checkMountpoint } from './mountpoint.js';
 import { tuneMount } from './bdi.js';
+import { OwnFile } from './own-file.js';
 import { FuseSession } from './session.js';
 import type { FileEnd } from './session.js';
 
@@ -84,6 +84,9 @@ class DiskMount implements Mount {
   readonly #options: MountOptions;
   readonly #resolveEnded: (end: MountEnd) => void;
   #session: FuseSession | undefined;
+  /** Undefined before the mount. */
+  #ownFile: OwnFile | undefined;
+  #ending = false;
   /** The size is being mended, and whether it must be once more. */
   #mending = false;
   #mendAgain = false;
@@ -112,13 +115,15 @@ class DiskMount implements Mount {
     const end = writeback ? await this.#readEnd() : undefined;
     const fd = await attach(this.#path, { readOnly, source: this.#options.source });
     try {
+      this.#ownFile = await OwnFile.of(this.#path);
       const sizeKnown = await this.#serve(fd, { writeback, openFlags: this.#openFlags() }, end);
-      if (!sizeKnown) this.#mendSize();
+      if (!sizeKnown) await this.#mendSize();
       if (!readOnly) await this.#setTimes();
-      await tuneMount(this.#path);
+      if (this.#ownFile !== undefined) tuneMount(this.#ownFile.device);
     } catch (error) {
       await detach(this.#path, true);
-      this.#session?.close();
+      if (this.#session === undefined) native.close(fd);
+      else this.#session.close();
       throw error;
     }
   }
@@ -161,7 +166,7 @@ class DiskMount implements Mount {
         ended: (error) => {
           clearTimeout(timer);
           reject(new MountError(error?.message ?? 'the mount ended before it was of use'));
-          void this.#end(error);
+          void this.#sessionEnded(error);
         },
       });
     });
@@ -172,12 +177,8 @@ class DiskMount implements Mount {
    * as a tool would, from another thread.
    */
   async #setTimes(): Promise<void> {
-    try {
-      const time = new Date();
-      await utimes(this.#path, time, time);
-    } catch (error) {
-      traceMain('the times of the file stay as the kernel has them: %s', error);
-    }
+    const time = new Date();
+    await this.#ownFile?.use('setting the times', (path) => utimes(path, time, time));
   }
 
   #overrun(): void {
@@ -187,39 +188,50 @@ class DiskMount implements Mount {
         `something was written past the end of ${this.#path}, which has ${this.#file.size.toString()} bytes: no space left on device`,
       );
     }
-    this.#mendSize();
+    void this.#mendSize();
   }
 
-  /** Makes the kernel take the true size, by truncating to it: from another thread, as we serve the file. */
-  #mendSize(): void {
-    if (this.#mending) {
-      this.#mendAgain = true;
-      return;
-    }
+  /** Makes the kernel take the true size, by truncating to it. */
+  async #mendSize(): Promise<void> {
+    this.#mendAgain = true;
+    if (this.#mending) return;
     this.#mending = true;
-    void native.truncate(this.#path, this.#file.size).then((result) => {
-      if (result < 0) traceMain('mending the size failed: %s', errnoText(-result));
-      this.#mending = false;
-      if (this.#mendAgain) {
-        this.#mendAgain = false;
-        this.#mendSize();
-      }
-    });
+    while (this.#takeMendAgain()) {
+      await this.#ownFile?.use('mending the size', async (path) => {
+        checkResult(await native.truncate(path, this.#file.size), 'truncate');
+      });
+    }
+    this.#mending = false;
+  }
+
+  #takeMendAgain(): boolean {
+    const again = this.#mendAgain && !this.#ending;
+    this.#mendAgain = false;
+    return again;
   }
 
   async unmount({ lazy }: { readonly lazy: boolean }): Promise<number> {
     const result = await detach(this.#path, lazy);
-    if (lazy && result === 0) void this.#end();
+    // EINVAL: it is not here any more, though another mount namespace may still have it.
+    if (lazy && (result === 0 || result === -errno.EINVAL)) void this.#end();
     return result;
   }
 
-  #ending = false;
+  /** The kernel has ended the session: by an unmount, or by force with the mount still in its place. */
+  async #sessionEnded(error?: Error): Promise<void> {
+    const forced = error === undefined && (await this.#ownFile?.isMounted()) === true;
+    const why =
+      'the kernel ended the connection (umount -f, or its abort file); what was not written is lost';
+    await this.#end(forced ? new Error(why) : error);
+  }
 
   /** Everything after the mount is gone: answers, a last flush, and the descriptor. */
   async #end(error?: Error): Promise<void> {
     if (this.#ending) return;
     this.#ending = true;
     const session = this.#session;
+    // Who still has the file open could otherwise keep us busy for ever.
+    session?.stop();
     const answered = new Promise<void>((resolve) => {
       if (session === undefined) resolve();
       else session.protocol.whenIdle(resolve);

@@ -33,7 +33,7 @@ const ROWS: readonly (readonly [number, OpcodeRow])[] = [
   [Opcode.INTERRUPT, { bodyBytes: 8, run: operations.interrupt }],
   [Opcode.FORGET, { bodyBytes: 8, run: operations.ignore }],
   [Opcode.BATCH_FORGET, { bodyBytes: 8, run: operations.ignore }],
-  [Opcode.DESTROY, { bodyBytes: 0, run: operations.ignore }],
+  [Opcode.DESTROY, { bodyBytes: 0, run: operations.succeed }],
 ];
 
 const UNSUPPORTED: OpcodeRow = { bodyBytes: 0, run: operations.unsupported };

@@ -2,6 +2,7 @@
 
 import { errno } from '../errno.js';
 import type { Reply } from '../disk/disk.js';
+import type { AttributeChange } from '../disk/disk-file.js';
 import { SEEK_DATA, SEEK_HOLE } from '../disk/disk-file.js';
 import {
   Fattr,
@@ -62,10 +63,20 @@ export const setattr: Operation = (protocol, request) => {
       ? view.getBigUint64(request.body + 8, true)
       : handles.latestOf(request.pid);
     if (owner !== undefined && change.size === 0n) file.truncated(owner);
-    else if (owner !== undefined && byHandle) file.extendedTo(owner, change.size);
+    else if (owner !== undefined && byHandle && !isKernels(protocol, owner, change)) {
+      file.extendedTo(owner, change.size);
+    }
   }
   replyAttributes(protocol, request);
 };
+
+/**
+ * Whether it is not ftruncate(2) that sets the size, but the kernel after a direct write past the end
+ * has failed. ftruncate sets the time as well, but does not tell it without writeback.
+ */
+function isKernels(protocol: FuseProtocol, fh: bigint, change: AttributeChange): boolean {
+  return change.mtime === undefined && protocol.handles.takeFailedWrite(fh);
+}
 
 function replyAttributes(protocol: FuseProtocol, request: FuseRequest): void {
   putAttrOut(protocol.out.view, OUT_HEADER_BYTES, ROOT_ID, protocol.file.attributes());
@@ -132,6 +143,7 @@ export const write: Operation = (protocol, request) => {
     reply = { done: (code) => request.fail(code === 0 ? errno.ENOSPC : code) };
   }
   if (count === 0) {
+    if (reply === request) protocol.handles.noteFailedWrite(view.getBigUint64(at, true));
     request.fail(errno.ENOSPC);
     return;
   }
@@ -206,6 +218,10 @@ export const notTty: Operation = (_protocol, request) => {
 /** The kernel remembers it for the life of the mount, and asks no more. */
 export const unsupported: Operation = (_protocol, request) => {
   request.fail(errno.ENOSYS);
+};
+
+export const succeed: Operation = (_protocol, request) => {
+  request.done(0);
 };
 
 export const ignore: Operation = (_protocol, request) => {

@@ -31,6 +31,9 @@ export interface KernelChannel {
   overrun(): void;
 }
 
+/** Milliseconds that a READ may still take after a signal. */
+export const INTERRUPT_PATIENCE = 5000;
+
 /** The largest reply that is not the data of a READ. */
 const LARGEST_BODY = 104;
 
@@ -126,7 +129,15 @@ export class FuseProtocol {
     this.#channel.started(agreed);
   }
 
+  /**
+   * Somebody who waits for a reply got a signal. Most signals are to be handled when the reply is there:
+   * a disk does not fail a read with EINTR. But who waits for long is likely being killed.
+   */
   interrupt(uniqueLow: number, uniqueHigh: number): void {
+    setTimeout(() => this.#giveUp(uniqueLow, uniqueHigh), INTERRUPT_PATIENCE).unref();
+  }
+
+  #giveUp(uniqueLow: number, uniqueHigh: number): void {
     for (const request of this.#requests) {
       if (
         request.state === 'open' &&

@@ -106,7 +106,7 @@ export class FuseRequest implements Reply, ReadReply {
     this.#finish();
   }
 
-  /** A killed reader goes at once; what the disk sends for it later is dropped. */
+  /** The reader gets EINTR and is free to go; what the disk sends for it later is dropped. */
   interrupt(): void {
     if (this.state !== 'open' || this.opcode !== Opcode.READ || this.#interrupted) return;
     this.#interrupted = true;

@@ -82,6 +82,8 @@ export class FuseSession {
 
   #readable(): void {
     for (let i = 0; i < REQUESTS_PER_WAKE; i++) {
+      // A request may have led to the end.
+      if (this.#over) return;
       const slab = this.#arena.next();
       if (slab === undefined) {
         // The arena calls when some requests have been answered.
@@ -119,17 +121,22 @@ export class FuseSession {
     return result;
   }
 
-  /** Reads no more; replies to what was read still go out. */
   #end(error?: Error): void {
     if (this.#over) return;
-    this.#over = true;
-    this.#watcher.close();
+    this.stop();
     this.#events.ended(error);
   }
 
-  /** Ends the session if it has not ended: to the kernel that is the end of the mount. May be called twice. */
+  /** Reads no more; replies to what was read still go out. May be called twice. */
+  stop(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#watcher.close();
+  }
+
+  /** To the kernel that is the end of the mount. May be called twice. */
   close(): void {
-    this.#end();
+    this.stop();
     if (this.#closed) return;
     this.#closed = true;
     native.close(this.#fd);

@@ -237,7 +237,7 @@ export class NbdConnection {
   }
 
   /**
-   * Waits for what is in flight, sends DISC and closes.
+   * Waits for what is in flight, sends DISC and closes. To be called once.
    * @param deadline milliseconds for all of it; what is not answered by then gets EIO
    */
   async close(deadline: number): Promise<void> {
@@ -252,6 +252,8 @@ export class NbdConnection {
       });
     }
     if (!this.alive) return;
+    // From here on it is no loss when the server hangs up first.
+    this.#dead = 'was disconnected';
     const command = this.#inFlight.add(Command.DISC, 0n, 0);
     this.#sendRequest(command, 0);
     this.#inFlight.remove(command);

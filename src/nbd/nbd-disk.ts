@@ -16,6 +16,7 @@ import { traceNbd } from '../trace.js';
 import { NbdConnection } from './connection.js';
 import { TransmissionFlag } from './constants.js';
 import type { NegotiatedExport, Target } from './export.js';
+import type { Transport } from '../transport/transport.js';
 import { openExport } from './open.js';
 
 export interface ConnectOptions {
@@ -40,7 +41,7 @@ export async function connectDisk(target: Target, options: ConnectOptions): Prom
   // the others waiting, and qemu-nbd ends when its last client leaves, so that nothing may be probed.
   const { transport, negotiated } = await openExport(target, { deadline: options.deadline });
   const disk = new NbdDisk(negotiated);
-  disk.addConnection(transport);
+  disk.addConnection(transport, negotiated);
   const more = disk.info.canMultiConn ? options.connections - 1 : 0;
   const limit = pLimit(4);
   await Promise.all(
@@ -48,8 +49,11 @@ export async function connectDisk(target: Target, options: ConnectOptions): Prom
       limit(async () => {
         try {
           const next = await openExport(target, { deadline: options.deadline });
-          if (sameExport(next.negotiated, negotiated)) disk.addConnection(next.transport);
-          else next.transport.close();
+          if (sameExport(next.negotiated, negotiated)) {
+            disk.addConnection(next.transport, next.negotiated);
+          } else {
+            next.transport.close();
+          }
         } catch (error) {
           // One connection does the job as well, only slower.
           traceNbd('no further connection: %s', error);
@@ -64,7 +68,7 @@ function sameExport(a: NegotiatedExport, b: NegotiatedExport): boolean {
   return (
     a.size === b.size &&
     a.flags === b.flags &&
-    a.structuredReplies === b.structuredReplies &&
+    (a.allocationId === undefined) === (b.allocationId === undefined) &&
     a.limits.minimum === b.limits.minimum &&
     a.limits.maximum === b.limits.maximum
   );
@@ -72,15 +76,13 @@ function sameExport(a: NegotiatedExport, b: NegotiatedExport): boolean {
 
 export class NbdDisk implements Disk {
   readonly info: DiskInfo;
-  readonly #agreed: NegotiatedExport;
   readonly #connections: NbdConnection[] = [];
-  #lost = false;
-
-  /** The server is gone: told once, with the end of a sentence about it. All requests fail with EIO. */
-  onLost: ((reason: string) => void) | undefined;
+  #closed: Promise<void> | undefined;
+  /** Why the server is gone, as the end of a sentence about it. */
+  #lost: string | undefined;
+  #onLost: ((reason: string) => void) | undefined;
 
   constructor(agreed: NegotiatedExport) {
-    this.#agreed = agreed;
     const has = (flag: number): boolean => (agreed.flags & flag) !== 0;
     this.info = {
       size: agreed.size,
@@ -96,10 +98,26 @@ export class NbdDisk implements Disk {
     };
   }
 
-  /** @param transport whose peer has just finished the same handshake */
-  addConnection(transport: ConstructorParameters<typeof NbdConnection>[0]): void {
+  /**
+   * Called once when the server is gone, with the end of a sentence about it, and at once if it is
+   * gone already. All requests fail with EIO then.
+   */
+  set onLost(told: ((reason: string) => void) | undefined) {
+    this.#onLost = told;
+    if (this.#lost !== undefined) told?.(this.#lost);
+  }
+
+  /**
+   * @param transport whose peer has just finished a handshake
+   * @param agreed in that handshake, for the same export
+   */
+  addConnection(transport: Transport, agreed: NegotiatedExport): void {
+    if (this.#lost !== undefined || this.#closed !== undefined) {
+      transport.close();
+      return;
+    }
     this.#connections.push(
-      new NbdConnection(transport, this.#agreed, (reason) => this.#connectionLost(reason)),
+      new NbdConnection(transport, agreed, (reason) => this.#connectionLost(reason)),
     );
   }
 
@@ -111,10 +129,10 @@ export class NbdDisk implements Disk {
   #connectionLost(reason: string): void {
     // What was written over a lost connection and not flushed may be gone, so that going on with the
     // others would promise too much.
-    if (this.#lost) return;
-    this.#lost = true;
+    if (this.#lost !== undefined) return;
+    this.#lost = reason;
     for (const connection of this.#connections) connection.abort();
-    this.onLost?.(reason);
+    this.#onLost?.(reason);
   }
 
   /** The one with the least to do. */
@@ -124,7 +142,7 @@ export class NbdDisk implements Disk {
       const other = this.#connections[i];
       if (best !== undefined && other !== undefined && other.load < best.load) best = other;
     }
-    return this.#lost ? undefined : best;
+    return this.#lost !== undefined || this.#closed !== undefined ? undefined : best;
   }
 
   read(offset: bigint, length: number, reply: ReadReply): void {
@@ -180,8 +198,12 @@ export class NbdDisk implements Disk {
     else connection.extents(offset, most, reply);
   }
 
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
     await Promise.all(this.#connections.map((connection) => connection.close(CLOSE_DEADLINE)));
-    this.#lost = true;
   }
 }

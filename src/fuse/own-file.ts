@@ -1,0 +1,66 @@
+/**
+ * The file of our own mount, as another thread may touch it. The path alone is not enough: when the mount
+ * has left it, it leads to the file underneath, which is the user's.
+ */
+
+import { constants } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { traceMain } from '../trace.js';
+import { findMount } from './mountpoint.js';
+
+/** Opens nothing, and so asks the mount nothing; open(2) has it so on x64 and arm64. */
+const O_PATH = 0o10000000;
+
+/** `0:52` as stat(2) has it (gnu_dev_makedev(3)). */
+function deviceNumber(device: string): bigint {
+  const [major = 0n, minor = 0n] = device.split(':').map(BigInt);
+  return (
+    (minor & 0xffn) |
+    ((major & 0xfffn) << 8n) |
+    ((minor & ~0xffn) << 12n) |
+    ((major & ~0xfffn) << 32n)
+  );
+}
+
+export class OwnFile {
+  /** Absolute. */
+  readonly path: string;
+  /** `major:minor` of the mount. */
+  readonly device: string;
+
+  private constructor(path: string, device: string) {
+    this.path = path;
+    this.device = device;
+  }
+
+  /** To be called right after the mount. @returns undefined if it is gone already */
+  static async of(path: string): Promise<OwnFile | undefined> {
+    const mount = await findMount(path);
+    return mount === undefined ? undefined : new OwnFile(path, mount.device);
+  }
+
+  /** Whether the mount is still in its place. */
+  async isMounted(): Promise<boolean> {
+    return (await findMount(this.path))?.device === this.device;
+  }
+
+  /**
+   * Does something to the file by a path that leads to it and to nothing else. All of it runs on the
+   * thread pool, since the event loop has to answer what the kernel asks of us meanwhile. What fails is
+   * traced only.
+   */
+  async use(what: string, run: (path: string) => Promise<unknown>): Promise<void> {
+    try {
+      const handle = await open(this.path, O_PATH | constants.O_NOFOLLOW);
+      try {
+        const { dev } = await handle.stat({ bigint: true });
+        if (dev !== deviceNumber(this.device)) throw new Error('the mount has left its place');
+        await run(`/proc/self/fd/${handle.fd}`);
+      } finally {
+        await handle.close();
+      }
+    } catch (error) {
+      traceMain('%s: %s', what, error);
+    }
+  }
+}
