@@ -1170,16 +1170,20 @@ describe('worker threads', () => {
       const place = await Workplace.create();
       try {
         const path = await place.file('late');
+        assert.equal(await python(SEND, [path], theirs), 0);
+        // It takes the descriptor off its event loop, which it then never comes back to.
         const worker = new Worker(
-          `const { parentPort, workerData } = require('node:worker_threads');
+          `const { workerData } = require('node:worker_threads');
            const native = require(workerData.addon);
            native.receiveDescriptor(workerData.ours);
            Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);`,
           { eval: true, workerData: { addon: ADDON, ours } },
         );
-        assert.equal(await python(SEND, [path], theirs), 0);
-        await until('the descriptor is here', () => openLinks().includes(path));
-        assert.equal(await worker.terminate(), 1);
+        try {
+          await until('the descriptor is here', () => openLinks().includes(path), DEADLINE / 2);
+        } finally {
+          assert.equal(await worker.terminate(), 1);
+        }
         assert.ok(!openLinks().includes(path));
       } finally {
         await place.remove();

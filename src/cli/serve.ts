@@ -2,6 +2,7 @@
 
 import { open } from 'node:fs/promises';
 import { constants } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
 import { errnoText } from '../errno.js';
 import { checkMountpoint, unmountCommand } from '../fuse/mountpoint.js';
 import type { Mount, MountEnd } from '../fuse/mount.js';
@@ -22,6 +23,9 @@ import type { Interruptions } from './signals.js';
 const CLOSE_DEADLINE = 12_000;
 /** Milliseconds for what is in the page cache when a mount is detached. */
 const SYNC_DEADLINE = 10_000;
+/** Milliseconds in which a file that nobody seems to hold may still be busy, and between two looks. */
+const BUSY_PATIENCE = 2_000;
+const BUSY_INTERVAL = 50;
 /** Milliseconds for taking down a mount that nobody has been told of, or that we failed. */
 const UNDO_DEADLINE = 5_000;
 
@@ -176,7 +180,12 @@ class Session {
       cache: this.#command.cache,
       exclusive: this.#origin.exclusive,
       source: this.#origin.mountSource,
-      warn: say,
+      // Once the server is lost everything fails, which is told in one line.
+      warn: (line) => {
+        setImmediate(() => {
+          if (this.#loss === undefined) say(line);
+        });
+      },
     });
     this.#mounted = true;
     // The server may have died while the mount was made.
@@ -199,7 +208,7 @@ class Session {
     }
   }
 
-  #exitStatus({ flushError, error }: MountEnd): number {
+  #exitStatus({ flushError, writeError, error }: MountEnd): number {
     // That nothing could be flushed to a server that died has been told with its death.
     if (this.#loss !== undefined) return 1;
     if (error !== undefined) say(`the mount of ${this.#shown} ended: ${error.message}`);
@@ -208,16 +217,24 @@ class Session {
         `the last flush of ${this.#shown} failed (${errnoText(flushError)}): what was written last may be lost`,
       );
     }
-    return flushError === 0 && error === undefined ? 0 : 1;
+    return flushError === 0 && writeError === 0 && error === undefined ? 0 : 1;
   }
 
   /** After a first signal. The mount ends when this worked, and stays when it is busy. */
   async #unmount(mount: Mount): Promise<void> {
-    const result = await mount.unmount({ lazy: false });
+    let result = await mount.unmount({ lazy: false });
+    let holders: string[] = [];
+    const end = Date.now() + BUSY_PATIENCE;
+    while (result === -constants.errno.EBUSY) {
+      holders = await findHolders(this.#mountpoint);
+      // Nobody to be named: it was closed meanwhile, or the close is not over.
+      if (holders.length > 0 || Date.now() > end) break;
+      await delay(BUSY_INTERVAL);
+      result = await mount.unmount({ lazy: false });
+    }
     // Somebody else was faster.
     if (result === 0 || result === -constants.errno.EINVAL) return;
     if (result === -constants.errno.EBUSY) {
-      const holders = await findHolders(this.#mountpoint);
       const who = holders.length === 0 ? '' : `, held by ${holders.join(', ')}`;
       say(
         `${this.#shown} is busy${who}; close it and unmount with: ${unmountCommand(this.#shown)}, or send the signal again to detach it now`,
@@ -229,6 +246,9 @@ class Session {
 
   /** After a second signal: the file leaves the folder at once, whoever holds it. */
   async #detach(mount: Mount): Promise<void> {
+    // Who had it open may have closed it since.
+    const ended = await mount.unmount({ lazy: false });
+    if (ended === 0 || ended === -constants.errno.EINVAL) return;
     // What programs have written so far is in the page cache, which a detached mount takes along.
     const synced = await within(this.#sync(), SYNC_DEADLINE);
     const result = await mount.unmount({ lazy: true });

@@ -61,6 +61,8 @@ export interface DiskFileOptions {
   readonly uid: number;
   readonly gid: number;
   readonly permissions: number;
+  /** Told of the first write that the disk refuses: from the page cache nobody else may hear of it. */
+  readonly writeFailed?: (offset: bigint, code: number) => void;
 }
 
 /** The answer to `seek`: an errno, or 0 and where it leads. */
@@ -74,9 +76,16 @@ export class DiskFile {
   readonly blockSize: number;
   /** The disk cannot flush, but make each write durable: then that is done, so that fsync is true. */
   readonly #writeThrough: boolean;
+  readonly #writeFailed: DiskFileOptions['writeFailed'];
+  /** Of the first write that the disk refused, or 0. */
+  writeError = 0;
   /** How many open handles may write. */
   #writers = 0;
-  readonly #tracker = new WriteTracker();
+  readonly #tracker = new WriteTracker((code, offset) => {
+    if (this.writeError !== 0) return;
+    this.writeError = code;
+    this.#writeFailed?.(offset, code);
+  });
   /** Somebody has cut the file to nothing and still has it open: by which handle, and what came since. */
   #truncation: { readonly owner: bigint; readonly state: Truncation } | undefined;
   /** While gaps are being zeroed no write may start, since it might be undone: these wait. */
@@ -95,6 +104,7 @@ export class DiskFile {
     this.size = disk.info.size;
     this.readOnly = options.readOnly || disk.info.readOnly;
     this.#writeThrough = disk.info.canFua && !disk.info.canFlush;
+    this.#writeFailed = options.writeFailed;
     this.blockSize = Math.min(Math.max(disk.info.limits.preferred, 4096), 1024 * 1024);
     this.#mode = S_IFREG | (options.permissions & PERMISSIONS & (this.readOnly ? ~0o222 : ~0));
     this.#uid = options.uid;
@@ -228,7 +238,7 @@ export class DiskFile {
             next.done(code);
           },
         };
-        this.disk.zero(offset, length, this.#options(PUNCH), this.#tracker.tracked(filled));
+        this.disk.zero(offset, length, this.#options(PUNCH), this.#tracker.tracked(filled, offset));
       },
       finished,
     );
@@ -272,13 +282,13 @@ export class DiskFile {
     }
     this.#noteChange(offset, BigInt(length));
     const { disk } = this;
+    const tracker = this.#tracker;
     if (!durable && !this.#writeThrough) {
-      disk.write(offset, bytes, start, length, NOT_DURABLE, this.#tracker.tracked(reply));
+      disk.write(offset, bytes, start, length, NOT_DURABLE, tracker.tracked(reply, offset));
     } else if (disk.info.canFua) {
-      // Nothing to track: it is durable when it is answered.
-      disk.write(offset, bytes, start, length, DURABLE, reply);
+      disk.write(offset, bytes, start, length, DURABLE, tracker.tracked(reply, offset, true));
     } else {
-      const written = this.#tracker.tracked(this.#thenFlush(reply));
+      const written = tracker.tracked(this.#thenFlush(reply), offset);
       disk.write(offset, bytes, start, length, NOT_DURABLE, written);
     }
   }
@@ -351,7 +361,7 @@ export class DiskFile {
     }
     const options = this.#options(what === FALLOC_FL_PUNCH_HOLE ? PUNCH : KEEP_ALLOCATED);
     this.#noteChange(offset, count);
-    this.disk.zero(offset, count, options, this.#tracker.tracked(reply));
+    this.disk.zero(offset, count, options, this.#tracker.tracked(reply, offset));
   }
 
   /**

@@ -1,4 +1,4 @@
-/** Knows whether anything was written that no flush has covered. */
+/** Knows whether anything was written that no flush has covered, and which write failed first. */
 
 import type { Reply } from './disk.js';
 
@@ -10,21 +10,33 @@ export class WriteTracker {
   #covered = 0;
   #underWay = 0;
   readonly #free: TrackedReply[] = [];
+  readonly #failed: (code: number, offset: bigint) => void;
 
-  /** The reply for a write, zero or trim: it goes on to `reply`, and is counted. */
-  tracked(reply: Reply): Reply {
+  /** @param failed told of each write that failed, with its positive errno and where it was */
+  constructor(failed: (code: number, offset: bigint) => void) {
+    this.#failed = failed;
+  }
+
+  /**
+   * The reply for a write, zero or trim: it goes on to `reply`, and is counted.
+   * @param durable it needs no flush when it has succeeded
+   */
+  tracked(reply: Reply, offset: bigint, durable = false): Reply {
     const tracked = this.#free.pop() ?? new TrackedReply(this);
     tracked.next = reply;
+    tracked.offset = offset;
+    tracked.durable = durable;
     this.#underWay++;
     return tracked;
   }
 
   /** Only for TrackedReply. */
-  answered(tracked: TrackedReply): void {
+  answered(tracked: TrackedReply, code: number): void {
     // Also a write that failed may have changed a part of its range.
-    this.#answered++;
+    if (!tracked.durable || code !== 0) this.#answered++;
     this.#underWay--;
     this.#free.push(tracked);
+    if (code !== 0) this.#failed(code, tracked.offset);
   }
 
   /**
@@ -43,6 +55,8 @@ export class WriteTracker {
 /** Kept and used again, so that a write allocates nothing. */
 class TrackedReply implements Reply {
   next: Reply | undefined;
+  offset = 0n;
+  durable = false;
   readonly #tracker: WriteTracker;
 
   constructor(tracker: WriteTracker) {
@@ -52,7 +66,7 @@ class TrackedReply implements Reply {
   done(code: number): void {
     const { next } = this;
     this.next = undefined;
-    this.#tracker.answered(this);
+    this.#tracker.answered(this, code);
     next?.done(code);
   }
 }

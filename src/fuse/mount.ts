@@ -1,7 +1,7 @@
 /** A disk, mounted as a file. */
 
-import { utimes } from 'node:fs/promises';
-import { checkResult, errno } from '../errno.js';
+import { open, utimes } from 'node:fs/promises';
+import { checkResult, errno, errnoText } from '../errno.js';
 import { fitDisk } from '../disk/fit.js';
 import { DiskFile } from '../disk/disk-file.js';
 import { readDisk } from '../disk/promises.js';
@@ -13,6 +13,7 @@ import { MountError } from './errors.js';
 import { MAX_TRANSFER } from './init.js';
 import { checkMountpoint } from './mountpoint.js';
 import { tuneMount } from './bdi.js';
+import { traceMain } from '../trace.js';
 import { OwnFile } from './own-file.js';
 import { FuseSession } from './session.js';
 import type { FileEnd } from './session.js';
@@ -48,6 +49,8 @@ export interface Mount {
 export interface MountEnd {
   /** Of the last flush, or 0. */
   readonly flushError: number;
+  /** Of the first write that the disk refused, or 0. Who wrote it may not have been told. */
+  readonly writeError: number;
   /** What ended the mount, if it was not unmounted. */
   readonly error?: Error;
 }
@@ -56,6 +59,8 @@ export interface MountEnd {
 const START_DEADLINE = 10_000;
 /** Milliseconds for requests that are under way when the mount ends, and for the last flush. */
 const END_DEADLINE = 30_000;
+/** Milliseconds that a writer past the end waits at the most for the size to be mended. */
+const MEND_DEADLINE = 5_000;
 /** Owner only: the mount is the owner's as well. */
 const PERMISSIONS = 0o600;
 
@@ -88,7 +93,7 @@ class DiskMount implements Mount {
   #ownFile: OwnFile | undefined;
   #ending = false;
   /** The size is being mended, and whether it must be once more. */
-  #mending = false;
+  #mending: Promise<void> | undefined;
   #mendAgain = false;
   #warnedOverrun = false;
 
@@ -100,6 +105,11 @@ class DiskMount implements Mount {
       uid: process.getuid?.() ?? 0,
       gid: process.getgid?.() ?? 0,
       permissions: PERMISSIONS,
+      writeFailed: (offset, code) => {
+        options.warn(
+          `writing to ${path} at ${offset.toString()} failed: ${errnoText(code)}; what was to be written there is lost`,
+        );
+      },
     });
     let resolve: (end: MountEnd) => void = () => undefined;
     this.ended = new Promise((settle) => {
@@ -136,14 +146,16 @@ class DiskMount implements Mount {
     return (this.#options.exclusive ? OpenFlag.KEEP_CACHE : 0) | OpenFlag.PARALLEL_DIRECT_WRITES;
   }
 
-  /** The last page of the file, or what there is of it. */
-  async #readEnd(): Promise<FileEnd> {
+  /** The last page of the file, or what there is of it; undefined where it cannot be read. */
+  async #readEnd(): Promise<FileEnd | undefined> {
     const { disk, size } = this.#file;
     const offset = ((size - 1n) / PAGE) * PAGE;
     try {
       return { offset, data: await readDisk(disk, offset, Number(size - offset)) };
     } catch (error) {
-      throw new MountError(`the disk cannot be read: ${String(error)}`, { cause: error });
+      // The mount is of use all the same, perhaps to save what can be read.
+      traceMain('the end of the disk cannot be read: %s', error);
+      return undefined;
     }
   }
 
@@ -181,33 +193,38 @@ class DiskMount implements Mount {
     await this.#ownFile?.use('setting the times', (path) => utimes(path, time, time));
   }
 
-  #overrun(): void {
+  #overrun(): Promise<void> {
     if (!this.#warnedOverrun) {
       this.#warnedOverrun = true;
       this.#options.warn(
         `something was written past the end of ${this.#path}, which has ${this.#file.size.toString()} bytes: no space left on device`,
       );
     }
-    void this.#mendSize();
+    return within(MEND_DEADLINE, this.#mendSize(), undefined);
   }
 
-  /** Makes the kernel take the true size, by truncating to it. */
-  async #mendSize(): Promise<void> {
+  /**
+   * Makes the kernel take the true size, by truncating to it, and forget its error: each writer is told
+   * by us, and a later program's fsync is not to fail for it.
+   */
+  #mendSize(): Promise<void> {
     this.#mendAgain = true;
-    if (this.#mending) return;
-    this.#mending = true;
-    while (this.#takeMendAgain()) {
+    this.#mending ??= this.#mend();
+    return this.#mending;
+  }
+
+  async #mend(): Promise<void> {
+    while (this.#mendAgain && !this.#ending) {
+      this.#mendAgain = false;
       await this.#ownFile?.use('mending the size', async (path) => {
         checkResult(await native.truncate(path, this.#file.size), 'truncate');
+        const handle = await open(path, 'r');
+        // It fails with the error that is to be forgotten.
+        await handle.sync().catch(() => undefined);
+        await handle.close();
       });
     }
-    this.#mending = false;
-  }
-
-  #takeMendAgain(): boolean {
-    const again = this.#mendAgain && !this.#ending;
-    this.#mendAgain = false;
-    return again;
+    this.#mending = undefined;
   }
 
   async unmount({ lazy }: { readonly lazy: boolean }): Promise<number> {
@@ -245,7 +262,9 @@ class DiskMount implements Mount {
       // The mount is of no more use to anybody; leave none that only says so.
       await detach(this.#path, true);
     }
-    this.#resolveEnded(error === undefined ? { flushError } : { flushError, error });
+    const { writeError } = this.#file;
+    const end: MountEnd = { flushError, writeError };
+    this.#resolveEnded(error === undefined ? end : { ...end, error });
   }
 }
 

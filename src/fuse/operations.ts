@@ -42,7 +42,8 @@ export const getattr: Operation = (protocol, request) => {
   const { view } = request.slab;
   const byHandle = (view.getUint32(request.body, true) & GETATTR_FH) !== 0;
   if (byHandle && protocol.handles.takeOverrun(view.getBigUint64(request.body + 8, true))) {
-    request.fail(errno.ENOSPC);
+    // Not before the size is right again: whoever asks next for it, or unmounts, finds all in order.
+    void protocol.mended.then(() => request.fail(errno.ENOSPC));
     return;
   }
   replyAttributes(protocol, request);
@@ -154,7 +155,12 @@ export const write: Operation = (protocol, request) => {
 
 /** FSYNC, and FLUSH, which each close sends: its answer is what "close returned" promises. */
 export const sync: Operation = (protocol, request) => {
-  protocol.file.syncHandle(request.slab.view.getBigUint64(request.body, true), request);
+  const fh = request.slab.view.getBigUint64(request.body, true);
+  // Who does not write again after a write past the end is told at the close.
+  const overrun = protocol.handles.takeOverrun(fh);
+  protocol.file.syncHandle(fh, {
+    done: (code) => request.done(code === 0 && overrun ? errno.ENOSPC : code),
+  });
 };
 
 export const release: Operation = (protocol, request) => {

@@ -27,8 +27,11 @@ export interface KernelChannel {
   send(bytes: Buffer, start: number, length: number): number;
   /** The kernel's INIT was answered. */
   started(agreed: { readonly writeback: boolean }): void;
-  /** Something was written past the end of the file, so that the kernel thinks the file longer than it is. */
-  overrun(): void;
+  /**
+   * Something was written past the end of the file, so that the kernel thinks the file longer than it
+   * is. Resolves when that is mended, or cannot be; never rejects.
+   */
+  overrun(): Promise<void>;
 }
 
 /** Milliseconds that a READ may still take after a signal. */
@@ -43,6 +46,9 @@ export class FuseProtocol {
   readonly handles = new Handles();
   /** Where replies are put together that are not data; free again when `send` returns. */
   readonly out: { readonly bytes: Buffer; readonly view: DataView };
+
+  /** Resolves when the kernel knows the true size again after a write past the end. */
+  mended: Promise<void> = Promise.resolve();
 
   readonly #channel: KernelChannel;
   readonly #arena: RequestArena;
@@ -158,7 +164,7 @@ export class FuseProtocol {
     this.handles.markOverrun();
     // Each write first looks whether the attributes are still valid, and asks us if not.
     this.#notifyInvalidAttributes();
-    this.#channel.overrun();
+    this.mended = this.#channel.overrun();
   }
 
   /** FUSE_NOTIFY_INVAL_INODE with a negative offset: the attributes only, no page. */

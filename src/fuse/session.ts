@@ -30,7 +30,7 @@ export interface SessionEvents {
    * @param sizeKnown false if the kernel with its page cache written back may not know the file's size
    */
   started(sizeKnown: boolean): void;
-  overrun(): void;
+  overrun(): Promise<void>;
   /** The mount is gone. @param error what went wrong, if it did not just end */
   ended(error?: Error): void;
 }
@@ -63,8 +63,8 @@ export class FuseSession {
       started: ({ writeback }) => {
         // Before any other request is answered, so that nobody ever sees an empty file.
         const stored =
-          writeback && end !== undefined ? this.protocol.notifyStore(end.offset, end.data) : 0;
-        events.started(stored >= 0);
+          end === undefined ? -errno.ENODATA : this.protocol.notifyStore(end.offset, end.data);
+        events.started(!writeback || stored >= 0);
       },
       overrun: () => events.overrun(),
     });

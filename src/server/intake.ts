@@ -16,6 +16,11 @@ import type { Request } from './request.js';
 
 /** The longest payload that stays where it arrived among other requests. */
 const IN_PLACE_BYTES = 32 * 1024;
+/**
+ * What is received behind a long payload: some headers, but little of the next long payload, which
+ * would have to be copied to its place.
+ */
+const LOOK_AHEAD_BYTES = 4096;
 /** A write this long is no mistake but an attack: its payload is not worth skipping. */
 const MAX_SKIPPED_BYTES = 64 * 1024 * 1024;
 
@@ -27,6 +32,7 @@ export class Intake {
   #filled = 0;
   /** How much of the payload of a refused write is still to come. */
   #skipping = 0;
+  #behindLong = false;
   /** Whether the last `receive` got all that there was room for. */
   more = false;
 
@@ -58,6 +64,8 @@ export class Intake {
       const inbox = this.#inbox;
       if (!inbox.makeRoom()) return -errno.ENOMEM;
       ({ room } = inbox);
+      if (this.#behindLong) room = Math.min(room, LOOK_AHEAD_BYTES);
+      this.#behindLong = false;
       count = transport.receive(inbox.bytes, inbox.end, room);
       if (count > 0) inbox.end += count;
     }
@@ -70,6 +78,7 @@ export class Intake {
     const request = this.#receiving;
     if (request === undefined || this.#filled < request.length) return undefined;
     this.#receiving = undefined;
+    this.#behindLong = true;
     return request;
   }
 

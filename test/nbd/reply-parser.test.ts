@@ -1,0 +1,1092 @@
+/**
+ * The reply parser against scripted servers. Each script is replayed in one piece, byte by byte, and
+ * split in two at every point, and has to give the same answers in the same order.
+ */
+
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { viewOf } from '../../src/bytes.js';
+import { HEADROOM } from '../../src/disk/disk.js';
+import type { Extent } from '../../src/disk/disk.js';
+import { errno, errnoName } from '../../src/errno.js';
+import { Command } from '../../src/nbd/constants.js';
+import { ProtocolError } from '../../src/nbd/errors.js';
+import { InFlight } from '../../src/nbd/in-flight.js';
+import { ReplyParser } from '../../src/nbd/reply-parser.js';
+import { hex } from '../support/fake-transport.js';
+import {
+  chunk,
+  cookieOf,
+  data,
+  errorChunk,
+  hole,
+  none,
+  simpleReply,
+  status,
+} from '../support/nbd-replies.js';
+
+/** The id of base:allocation. */
+const CONTEXT = 7;
+/** No reply is longer than the longest block status, or the data of the longest read here. */
+const MOST_WANTED = 20 + 4 + 8 * 128 * 1024;
+
+interface Asked {
+  readonly type: 'read' | 'write' | 'flush' | 'trim' | 'zero' | 'status';
+  readonly offset?: bigint;
+  readonly length?: number;
+}
+
+const READ_8: Asked = { type: 'read', offset: 4096n, length: 8 };
+const FLUSH: Asked = { type: 'flush' };
+const WRITE: Asked = { type: 'write', offset: 0n, length: 512 };
+const STATUS: Asked = { type: 'status', offset: 0n, length: 8192 };
+
+const TYPES = {
+  read: Command.READ,
+  write: Command.WRITE,
+  flush: Command.FLUSH,
+  trim: Command.TRIM,
+  zero: Command.WRITE_ZEROES,
+  status: Command.BLOCK_STATUS,
+} as const;
+
+/** Bytes as text: a zero as a dot. */
+const shown = (bytes: Buffer): string => bytes.toString('latin1').replaceAll('\0', '.');
+
+function extentText({ length, hole: isHole, zero }: Extent): string {
+  return `${length.toString()}${isHole ? ' hole' : ''}${zero ? ' zero' : ''}`;
+}
+
+/** A parser with commands in flight, and what they were answered: `0: abcd`, `1: EIO`, `2: done`. */
+class Client {
+  readonly inFlight = new InFlight();
+  readonly parser: ReplyParser;
+  readonly answers: string[] = [];
+  /** Answers that were lent in the buffer they came in. */
+  inPlace = 0;
+  #asked = 0;
+  #bytes = Buffer.alloc(0);
+  #rest = Buffer.alloc(0);
+
+  constructor(structuredReplies: boolean, allocationId: number | undefined = CONTEXT) {
+    this.parser = new ReplyParser(this.inFlight, { structuredReplies, allocationId });
+  }
+
+  ask({ type, offset = 0n, length = 0 }: Asked): void {
+    const name = this.#asked++;
+    const answer = (text: string): void => void this.answers.push(`${name}: ${text}`);
+    const command = this.inFlight.add(TYPES[type], offset, length);
+    if (type === 'read') {
+      command.readReply = {
+        data: (bytes, start) => {
+          answer(shown(bytes.subarray(start, start + length)));
+          if (bytes === this.#bytes) this.inPlace++;
+          // It may be overwritten, the room before it as well; no other answer may suffer from it.
+          assert.ok(start >= HEADROOM, 'headroom');
+          bytes.fill('!', start - HEADROOM, start + length);
+        },
+        fail: (code) => answer(errnoName(code)),
+      };
+    } else if (type === 'status') {
+      command.extentsReply = {
+        extents: (extents) => answer(extents.map(extentText).join(', ')),
+        fail: (code) => answer(errnoName(code)),
+      };
+    } else {
+      command.reply = { done: (code) => answer(code === 0 ? 'done' : errnoName(code)) };
+    }
+  }
+
+  /** @throws what the parser throws */
+  feed(piece: Buffer): void {
+    this.#bytes = Buffer.concat([Buffer.alloc(HEADROOM), this.#rest, piece]);
+    const end = this.#bytes.length;
+    const start = this.parser.parse(this.#bytes, viewOf(this.#bytes), HEADROOM, end);
+    assert.ok(start >= HEADROOM && start <= end);
+    this.#rest = Buffer.from(this.#bytes.subarray(start));
+    // It never waits for what is there already, and never for something absurd.
+    assert.ok(this.parser.wanted > this.#rest.length, `waits for ${this.parser.wanted} bytes`);
+    assert.ok(this.parser.wanted <= MOST_WANTED, `wants ${this.parser.wanted} bytes`);
+  }
+
+  /** Bytes that were not used up. */
+  get left(): number {
+    return this.#rest.length;
+  }
+
+  /** As when the connection ends: what is in flight gets EIO. Every command has one answer then. */
+  end(): void {
+    this.inFlight.failAll(errno.EIO);
+    assert.equal(this.inFlight.count, 0);
+    const answered = this.answers.map((answer) => Number.parseInt(answer, 10));
+    assert.deepEqual(
+      answered.toSorted((a, b) => a - b),
+      Array.from({ length: this.#asked }, (_, i) => i),
+    );
+  }
+}
+
+interface Fixture {
+  readonly name: string;
+  /** Simple replies only were agreed on. */
+  readonly simple?: boolean;
+  /** Undefined: base:allocation was not agreed on. */
+  readonly allocationId?: number | undefined;
+  readonly asked: readonly Asked[];
+  readonly server: readonly Buffer[];
+  readonly answers: readonly string[];
+}
+
+interface Violation extends Fixture {
+  readonly message: string;
+}
+
+// Cookies: the command with the index 2 has 00000001 00000002.
+const [FIRST, SECOND, THIRD] = [cookieOf(0), cookieOf(1), cookieOf(2)];
+
+const SIMPLE: readonly Fixture[] = [
+  {
+    name: 'data',
+    asked: [READ_8],
+    server: [hex(`67446698 00000000 0000000100000000 'abcdefgh'`)],
+    answers: ['0: abcdefgh'],
+  },
+  {
+    name: 'data of several reads, in another order',
+    asked: [READ_8, { ...READ_8, length: 2 }, { ...READ_8, length: 1 }],
+    server: [
+      hex(`67446698 00000000 0000000100000001 'ij'`),
+      hex(`67446698 00000000 0000000100000002 'k'`),
+      hex(`67446698 00000000 0000000100000000 'abcdefgh'`),
+    ],
+    answers: ['1: ij', '2: k', '0: abcdefgh'],
+  },
+  {
+    name: 'data that look like replies',
+    asked: [{ type: 'read', offset: 0n, length: 16 }, FLUSH],
+    server: [
+      hex('67446698 00000000 0000000100000000 67446698 00000005 0000000100000001'),
+      hex('67446698 00000000 0000000100000001'),
+    ],
+    answers: ['0: gDf\x98...\x05...\x01...\x01', '1: done'],
+  },
+  {
+    name: 'an error, which no data follow',
+    asked: [READ_8, READ_8],
+    server: [
+      hex(`67446698 00000005 0000000100000000
+           67446698 00000000 0000000100000001 'abcdefgh'`),
+    ],
+    answers: ['0: EIO', '1: abcdefgh'],
+  },
+  {
+    name: 'success of all that carries no data',
+    asked: [WRITE, FLUSH, { type: 'trim', length: 512 }, { type: 'zero', length: 512 }],
+    server: [3, 1, 0, 2].map((index) => simpleReply(cookieOf(index))),
+    answers: ['3: done', '1: done', '0: done', '2: done'],
+  },
+  {
+    name: 'failure of all of them',
+    asked: [WRITE, FLUSH, { type: 'trim', length: 512 }, { type: 'zero', length: 512 }],
+    server: [1, 28, 12, 95].map((error, index) => simpleReply(cookieOf(index), error)),
+    answers: ['0: EPERM', '1: ENOSPC', '2: ENOMEM', '3: EOPNOTSUPP'].map((text) =>
+      text.replace('EOPNOTSUPP', errnoName(errno.EOPNOTSUPP)),
+    ),
+  },
+  {
+    name: 'an error that nobody knows',
+    asked: [FLUSH, WRITE],
+    server: [hex('67446698 ffffffff 0000000100000000'), hex('67446698 00000002 0000000100000001')],
+    answers: ['0: EINVAL', '1: EINVAL'],
+  },
+];
+
+const STRUCTURED: readonly Fixture[] = [
+  {
+    name: 'data in one chunk',
+    asked: [READ_8],
+    server: [
+      hex(`
+        668e33ef 0001 0001              # done, OFFSET_DATA
+        0000000100000000                # cookie
+        00000010                        # length
+        0000000000001000 'abcdefgh'     # offset, data
+      `),
+    ],
+    answers: ['0: abcdefgh'],
+  },
+  {
+    name: 'data in one chunk that is not said to be the last',
+    asked: [READ_8],
+    server: [
+      hex(`668e33ef 0000 0001 0000000100000000 00000010 0000000000001000 'abcdefgh'`),
+      hex(`668e33ef 0001 0000 0000000100000000 00000000`), // NONE
+    ],
+    answers: ['0: abcdefgh'],
+  },
+  {
+    name: 'data in several chunks',
+    asked: [READ_8],
+    server: [
+      hex(`668e33ef 0000 0001 0000000100000000 0000000b 0000000000001000 'abc'`),
+      hex(`668e33ef 0000 0001 0000000100000000 00000009 0000000000001003 'd'`),
+      hex(`668e33ef 0001 0001 0000000100000000 0000000c 0000000000001004 'efgh'`),
+    ],
+    answers: ['0: abcdefgh'],
+  },
+  {
+    name: 'data and holes from the end to the start',
+    asked: [READ_8],
+    server: [
+      hex(`668e33ef 0000 0001 0000000100000000 00000009 0000000000001007 'h'`),
+      hex(`668e33ef 0000 0002 0000000100000000 0000000c 0000000000001005 00000002`), // HOLE
+      hex(`668e33ef 0000 0001 0000000100000000 0000000c 0000000000001001 'bcde'`),
+      hex(`668e33ef 0001 0002 0000000100000000 0000000c 0000000000001000 00000001`),
+    ],
+    answers: ['0: .bcde..h'],
+  },
+  {
+    name: 'a hole only',
+    asked: [READ_8],
+    server: [hole(FIRST, true, 4096n, 8)],
+    answers: ['0: ........'],
+  },
+  {
+    name: 'chunks of several reads, mixed',
+    asked: [READ_8, READ_8, FLUSH],
+    server: [
+      data(SECOND, false, 4100n, Buffer.from('EFGH')),
+      data(FIRST, false, 4096n, Buffer.from('abcd')),
+      hole(SECOND, false, 4098n, 2),
+      none(THIRD),
+      data(SECOND, true, 4096n, Buffer.from('AB')),
+      data(FIRST, true, 4100n, Buffer.from('efgh')),
+    ],
+    answers: ['2: done', '1: AB..EFGH', '0: abcdefgh'],
+  },
+  {
+    name: 'data at the end of the largest disk',
+    asked: [{ type: 'read', offset: 2n ** 63n - 9n, length: 8 }],
+    server: [
+      hex(`668e33ef 0000 0001 0000000100000000 0000000c 7ffffffffffffffb 'efgh'`),
+      hex(`668e33ef 0001 0001 0000000100000000 0000000c 7ffffffffffffff7 'abcd'`),
+    ],
+    answers: ['0: abcdefgh'],
+  },
+  {
+    name: 'flags and errors that nobody knows',
+    asked: [READ_8, READ_8],
+    server: [
+      hex(`668e33ef ffff 0001 0000000100000000 00000010 0000000000001000 'abcdefgh'`),
+      // A type with the bit of errors, and more in it than we know of.
+      hex(`668e33ef 0001 ffff 0000000100000001 0000000a 00000005 0002 'hi' 0102`),
+    ],
+    answers: ['0: abcdefgh', '1: EIO'],
+  },
+  {
+    name: 'an error',
+    asked: [READ_8, WRITE, STATUS],
+    server: [
+      hex(`
+        668e33ef 0001 8001              # done, ERROR
+        0000000100000000 0000000e       # cookie, length
+        00000005 0008 'bad disk'        # EIO, message
+      `),
+      hex(`668e33ef 0001 8001 0000000100000001 00000006 0000001c 0000`), // ENOSPC
+      hex(`668e33ef 0001 8001 0000000100000002 00000006 00000016 0000`), // EINVAL
+    ],
+    answers: ['0: EIO', '1: ENOSPC', '2: EINVAL'],
+  },
+  {
+    name: 'an error at an offset, and one that comes before the last chunk',
+    asked: [READ_8, READ_8],
+    server: [
+      hex(`668e33ef 0001 8002 0000000100000000 00000010 00000005 0002 'no' 0000000000001004`),
+      hex(`668e33ef 0000 8002 0000000100000001 0000000e 0000000c 0000 0000000000001004`),
+      hex(`668e33ef 0001 0000 0000000100000001 00000000`),
+    ],
+    answers: ['0: EIO', '1: ENOMEM'],
+  },
+  {
+    name: 'errors among data: the first one counts',
+    asked: [READ_8],
+    server: [
+      data(FIRST, false, 4096n, Buffer.from('abcd')),
+      errorChunk(FIRST, false, 12, 'first'),
+      errorChunk(FIRST, false, 5, 'second', 4100n),
+      data(FIRST, true, 4100n, Buffer.from('efgh')),
+    ],
+    answers: ['0: ENOMEM'],
+  },
+  {
+    name: 'an error before all the data in one chunk',
+    asked: [READ_8],
+    server: [
+      errorChunk(FIRST, false, 5, 'it may be wrong'),
+      data(FIRST, true, 4096n, Buffer.from('abcdefgh')),
+    ],
+    answers: ['0: EIO'],
+  },
+  {
+    name: 'success and failure of what carries no data, as chunks or not',
+    asked: [WRITE, FLUSH, WRITE, FLUSH, STATUS],
+    server: [
+      none(FIRST),
+      simpleReply(SECOND),
+      errorChunk(THIRD, true, 28),
+      simpleReply(cookieOf(3), 5),
+      simpleReply(cookieOf(4), 22),
+    ],
+    answers: ['0: done', '1: done', '2: ENOSPC', '3: EIO', '4: EINVAL'],
+  },
+  {
+    name: 'block status',
+    asked: [STATUS, STATUS, STATUS],
+    server: [
+      hex(`
+        668e33ef 0001 0005              # done, BLOCK_STATUS
+        0000000100000000 0000000c       # cookie, length
+        00000007 00002000 00000000      # base:allocation, 8192 bytes of data
+      `),
+      hex(`
+        668e33ef 0001 0005 0000000100000001 00000024
+        00000007
+        00000200 00000001               # a hole
+        00000200 00000002               # zeroes
+        00000200 00000003               # both
+        ffffffff fffffffc               # further than asked, flags that nobody knows
+      `),
+      hex(`668e33ef 0000 0005 0000000100000002 0000000c 00000007 00001000 00000003`),
+      hex(`668e33ef 0001 0000 0000000100000002 00000000`),
+    ],
+    answers: [
+      '0: 8192',
+      '1: 512 hole, 512 zero, 512 hole zero, 4294967295',
+      '2: 4096 hole zero', // less than asked
+    ],
+  },
+  {
+    name: 'block status that turns out to be wrong',
+    asked: [STATUS],
+    server: [status(FIRST, false, CONTEXT, [[512, 0]]), errorChunk(FIRST, true, 5)],
+    answers: ['0: EIO'],
+  },
+  {
+    name: 'block status under the id 0',
+    allocationId: 0,
+    asked: [STATUS],
+    server: [status(FIRST, true, 0, [[512, 3]])],
+    answers: ['0: 512 hole zero'],
+  },
+  {
+    name: 'the longest block status and the longest message',
+    asked: [STATUS, FLUSH],
+    server: [
+      status(
+        FIRST,
+        true,
+        CONTEXT,
+        Array.from({ length: 128 * 1024 }, () => [512, 0] as const),
+      ),
+      errorChunk(SECOND, true, 5, 'x'.repeat(4096), 0n),
+    ],
+    answers: [
+      `0: ${Array<string>(128 * 1024)
+        .fill('512')
+        .join(', ')}`,
+      '1: EIO',
+    ],
+  },
+];
+
+const wrongLength = (type: number, length: number): string =>
+  `sent a chunk of type ${type} with a length of ${length}`;
+const wrongChunk = (type: number, command: string): string =>
+  `sent a chunk of type ${type} in reply to ${command}`;
+const NOT_IN_FLIGHT = 'sent a reply to a request that is not in flight';
+
+/** A header alone, so that a length is refused before anything of that length is waited for. */
+const header = (type: string, length: string, done = true): Buffer =>
+  hex(`668e33ef ${done ? '0001' : '0000'} ${type} 0000000100000000 ${length}`);
+
+/** What a server may not say to a READ of 8 bytes at 4096. */
+function badRead(name: string, server: readonly Buffer[], message: string): Violation {
+  return { name, asked: [READ_8], server, answers: ['0: EIO'], message };
+}
+
+/** The same for a chunk that tells of `count` bytes at `offset`. */
+function outside(name: string, offset: bigint, count: number): Violation[] {
+  const message = `sent ${count} bytes for offset ${offset.toString()} in reply to a read of 8 at 4096`;
+  return [
+    badRead(`data ${name}`, [data(FIRST, true, offset, Buffer.alloc(count, 'x'))], message),
+    badRead(`a hole ${name}`, [hole(FIRST, true, offset, count)], message),
+  ];
+}
+
+const ABCD = Buffer.from('abcd');
+const twice = (offset: number): string =>
+  `sent data for offset ${offset} twice in reply to one read`;
+const EARLY_END = 'ended the reply to a read before all its data was sent';
+
+const badStatus = (name: string, server: readonly Buffer[], message: string): Violation => ({
+  name,
+  asked: [STATUS],
+  server,
+  answers: ['0: EIO'],
+  message,
+});
+
+const VIOLATIONS: readonly Violation[] = [
+  {
+    name: 'no reply at all',
+    asked: [FLUSH],
+    server: [hex(`'HTTP/1.1 200 OK' 0d0a`)],
+    answers: ['0: EIO'],
+    message: 'sent a reply with the wrong magic 0x48545450',
+  },
+  {
+    name: 'a reply of a kind that was not agreed on (extended headers)',
+    asked: [FLUSH],
+    server: [hex('6e8a278c 0001 0000 0000000100000000 00000000')],
+    answers: ['0: EIO'],
+    message: 'sent a reply with the wrong magic 0x6e8a278c',
+  },
+  {
+    name: 'something between two replies',
+    asked: [FLUSH, FLUSH],
+    server: [simpleReply(FIRST), hex('00'), simpleReply(SECOND)],
+    answers: ['0: done', '1: EIO'],
+    message: 'sent a reply with the wrong magic 0x674466',
+  },
+  {
+    name: 'a reply to nothing',
+    asked: [],
+    server: [hex('67446698 00000000 0000000000000000')],
+    answers: [],
+    message: `${NOT_IN_FLIGHT} (cookie 0x0)`,
+  },
+  {
+    name: 'a reply to a request that was never made',
+    asked: [FLUSH],
+    server: [hex('67446698 00000000 00000001ffffffff')],
+    answers: ['0: EIO'],
+    message: `${NOT_IN_FLIGHT} (cookie 0x1ffffffff)`,
+  },
+  {
+    name: 'a reply with a cookie of another use of the same place',
+    asked: [FLUSH],
+    server: [hex('67446698 00000000 0000000200000000')],
+    answers: ['0: EIO'],
+    message: `${NOT_IN_FLIGHT} (cookie 0x200000000)`,
+  },
+  {
+    name: 'a second reply',
+    asked: [FLUSH, FLUSH],
+    server: [simpleReply(FIRST), simpleReply(FIRST)],
+    answers: ['0: done', '1: EIO'],
+    message: `${NOT_IN_FLIGHT} (cookie 0x100000000)`,
+  },
+  {
+    name: 'a chunk after the last one',
+    asked: [READ_8, FLUSH],
+    server: [data(FIRST, true, 4096n, Buffer.from('abcdefgh')), none(FIRST)],
+    answers: ['0: abcdefgh', '1: EIO'],
+    message: `${NOT_IN_FLIGHT} (cookie 0x100000000)`,
+  },
+  {
+    name: 'a chunk after an error that was the last one',
+    asked: [READ_8],
+    server: [errorChunk(FIRST, true, 12), hole(FIRST, true, 4096n, 8)],
+    answers: ['0: ENOMEM'],
+    message: `${NOT_IN_FLIGHT} (cookie 0x100000000)`,
+  },
+  {
+    name: 'a structured reply where none was agreed on',
+    simple: true,
+    asked: [FLUSH],
+    server: [none(FIRST)],
+    answers: ['0: EIO'],
+    message: 'sent a structured reply although they were not agreed on',
+  },
+  badRead(
+    'a simple reply to a read where structured ones were agreed on',
+    [simpleReply(FIRST)],
+    'sent a simple reply to READ although structured replies were agreed on',
+  ),
+  badRead(
+    'a simple error likewise',
+    [simpleReply(FIRST, 5)],
+    'sent a simple reply to READ although structured replies were agreed on',
+  ),
+  badStatus(
+    'a simple success to BLOCK_STATUS',
+    [simpleReply(FIRST)],
+    'answered BLOCK_STATUS without its data',
+  ),
+
+  badRead('a type of no known kind', [header('0003', '00000000')], wrongChunk(3, 'READ')),
+  badRead(
+    'a type of extended headers',
+    [header('0006', '00000018')],
+    wrongChunk(6, 'READ'), // BLOCK_STATUS_EXT
+  ),
+  badRead('NONE with something in it', [header('0000', '00000001')], wrongLength(0, 1)),
+  badRead('NONE that is not the last', [header('0000', '00000000', false)], wrongLength(0, 0)),
+  badRead('NONE and no data', [none(FIRST)], EARLY_END),
+  badRead('data without an offset', [header('0001', '00000007')], wrongLength(1, 7)),
+  badRead('data without data', [header('0001', '00000008')], wrongLength(1, 8)),
+  badRead('more data than asked', [header('0001', '00000011')], wrongLength(1, 17)),
+  badRead('endless data', [header('0001', 'ffffffff')], wrongLength(1, 0xffffffff)),
+  badRead('a short hole', [header('0002', '0000000b')], wrongLength(2, 11)),
+  badRead('a long hole', [header('0002', '00000010')], wrongLength(2, 16)),
+  ...outside('just before', 4095n, 1),
+  ...outside('from before into it', 4095n, 2),
+  ...outside('from it beyond', 4103n, 2),
+  ...outside('just behind', 4104n, 1),
+  ...outside('at the start of the disk', 0n, 8),
+  ...outside('at the end of all offsets', 2n ** 64n - 1n, 1),
+  ...outside('that wraps around', 2n ** 64n - 8n, 8),
+  badRead(
+    'a hole of nothing',
+    [hole(FIRST, true, 4096n, 0)],
+    'sent 0 bytes for offset 4096 in reply to a read of 8 at 4096',
+  ),
+  badRead(
+    'a hole without end',
+    [hole(FIRST, true, 4096n, 0xffffffff)],
+    'sent 4294967295 bytes for offset 4096 in reply to a read of 8 at 4096',
+  ),
+  badRead(
+    'data twice',
+    [data(FIRST, false, 4096n, ABCD), data(FIRST, true, 4096n, ABCD)],
+    twice(4096),
+  ),
+  badRead(
+    'data that overlap',
+    [data(FIRST, false, 4096n, ABCD), data(FIRST, true, 4099n, ABCD)],
+    twice(4099),
+  ),
+  badRead(
+    'all data after a part of them',
+    [data(FIRST, false, 4100n, ABCD), data(FIRST, true, 4096n, Buffer.from('abcdefgh'))],
+    twice(4096),
+  ),
+  badRead(
+    'a hole over data',
+    [data(FIRST, false, 4097n, ABCD), hole(FIRST, true, 4096n, 8)],
+    twice(4096),
+  ),
+  badRead(
+    'data in a hole',
+    [hole(FIRST, false, 4096n, 8), data(FIRST, true, 4100n, ABCD)],
+    twice(4100),
+  ),
+  badRead('too little data', [data(FIRST, true, 4096n, ABCD)], EARLY_END),
+  badRead(
+    'data with a gap',
+    [
+      data(FIRST, false, 4096n, ABCD),
+      hole(FIRST, false, 4102n, 1),
+      data(FIRST, true, 4103n, Buffer.from('h')),
+    ],
+    EARLY_END,
+  ),
+  {
+    name: 'data to a write',
+    asked: [WRITE],
+    server: [hex('668e33ef 0001 0001 0000000100000000 00000009')],
+    answers: ['0: EIO'],
+    message: wrongChunk(1, 'WRITE'),
+  },
+  {
+    name: 'a hole to a flush',
+    asked: [FLUSH],
+    server: [header('0002', '0000000c')],
+    answers: ['0: EIO'],
+    message: wrongChunk(2, 'FLUSH'),
+  },
+  {
+    name: 'block status to a trim',
+    asked: [{ type: 'trim', length: 512 }],
+    server: [header('0005', '0000000c')],
+    answers: ['0: EIO'],
+    message: wrongChunk(5, 'TRIM'),
+  },
+
+  badRead('block status to a read', [header('0005', '0000000c')], wrongChunk(5, 'READ')),
+  badStatus('data to BLOCK_STATUS', [header('0001', '00000009')], wrongChunk(1, 'BLOCK_STATUS')),
+  badStatus('status without an extent', [header('0005', '00000004')], wrongLength(5, 4)),
+  badStatus('status without an id', [header('0005', '00000000')], wrongLength(5, 0)),
+  badStatus('half an extent', [header('0005', '00000010')], wrongLength(5, 16)),
+  badStatus('too many extents', [header('0005', '0010000c')], wrongLength(5, 0x10000c)),
+  badStatus('endless extents', [header('0005', 'fffffffc')], wrongLength(5, 0xfffffffc)),
+  badStatus(
+    'status of another context',
+    [status(FIRST, true, 8, [[512, 0]])],
+    'sent block status for a meta context that was not agreed on (id 8)',
+  ),
+  {
+    ...badStatus(
+      'status where no context was agreed on',
+      [status(FIRST, true, 0, [[512, 0]])],
+      'sent block status for a meta context that was not agreed on (id 0)',
+    ),
+    allocationId: undefined,
+  },
+  badStatus(
+    'status twice',
+    [status(FIRST, false, CONTEXT, [[512, 0]]), status(FIRST, true, CONTEXT, [[512, 0]])],
+    'sent block status twice in one reply',
+  ),
+  badStatus(
+    'an extent of nothing',
+    [
+      status(FIRST, true, CONTEXT, [
+        [512, 0],
+        [0, 0],
+      ]),
+    ],
+    'sent an extent of length 0',
+  ),
+  badStatus('NONE to BLOCK_STATUS', [none(FIRST)], 'answered BLOCK_STATUS without an extent'),
+
+  badRead('a short error', [header('8001', '00000005')], wrongLength(0x8001, 5)),
+  badRead('a short error with an offset', [header('8002', '0000000d')], wrongLength(0x8002, 13)),
+  badRead('a short error of no known kind', [header('8003', '00000005')], wrongLength(0x8003, 5)),
+  badRead('an error of absurd length', [header('8001', '0000100f')], wrongLength(0x8001, 0x100f)),
+  badRead('an endless error', [header('ffff', 'ffffffff')], wrongLength(0xffff, 0xffffffff)),
+  badRead('an error of 0', [errorChunk(FIRST, true, 0)], 'sent an error chunk with error 0'),
+  badRead(
+    'an error whose message is longer than it',
+    [hex(`668e33ef 0001 8001 0000000100000000 00000008 00000005 0003 'ab'`)],
+    'sent an error chunk whose message is longer than the chunk',
+  ),
+  badRead(
+    'an error whose message reaches into its offset',
+    [hex(`668e33ef 0001 8002 0000000100000000 00000010 00000005 0003 'ab' 0000000000001000`)],
+    'sent an error chunk whose message is longer than the chunk',
+  ),
+];
+
+/** One piece, single bytes, and two pieces in all ways that there are; of long scripts, some. */
+function* splits(whole: Buffer): Generator<Buffer[]> {
+  yield [whole];
+  const stride = whole.length < 1000 ? 1 : Math.ceil(whole.length / 10);
+  if (stride === 1) yield Array.from(whole, (byte) => Buffer.of(byte));
+  for (let at = 1; at < whole.length; at += stride) {
+    yield [whole.subarray(0, at), whole.subarray(at)];
+  }
+}
+
+function clientOf(fixture: Fixture): Client {
+  const id = 'allocationId' in fixture ? fixture.allocationId : CONTEXT;
+  const client = new Client(fixture.simple !== true, id);
+  for (const one of fixture.asked) client.ask(one);
+  return client;
+}
+
+function checkSuccess(fixture: Fixture): void {
+  for (const pieces of splits(Buffer.concat(fixture.server))) {
+    const client = clientOf(fixture);
+    for (const piece of pieces) client.feed(piece);
+    assert.deepEqual(client.answers, fixture.answers);
+    assert.equal(client.left, 0);
+    assert.equal(client.parser.wanted, 16);
+    client.end();
+  }
+}
+
+function checkViolation(fixture: Violation): void {
+  for (const pieces of splits(Buffer.concat(fixture.server))) {
+    const client = clientOf(fixture);
+    assert.throws(
+      () => {
+        for (const piece of pieces) client.feed(piece);
+      },
+      (error) => {
+        assert.ok(error instanceof ProtocolError, String(error));
+        assert.equal(error.message, fixture.message);
+        return true;
+      },
+    );
+    client.end();
+    assert.deepEqual(client.answers, fixture.answers);
+  }
+}
+
+describe('simple replies', () => {
+  for (const fixture of SIMPLE) it(fixture.name, () => checkSuccess({ ...fixture, simple: true }));
+});
+
+describe('structured replies', () => {
+  for (const fixture of STRUCTURED) it(fixture.name, () => checkSuccess(fixture));
+});
+
+describe('replies that break the protocol', () => {
+  for (const fixture of VIOLATIONS) it(fixture.name, () => checkViolation(fixture));
+});
+
+describe('the data of a read', () => {
+  const lentInPlace = (structured: boolean, server: readonly Buffer[]): number => {
+    const client = new Client(structured);
+    for (let i = 0; i < 3; i++) client.ask(READ_8);
+    client.feed(Buffer.concat(server));
+    assert.deepEqual(client.answers.toSorted(), ['0: abcdefgh', '1: ijklmnop', '2: qrstuvwx']);
+    return client.inPlace;
+  };
+  const texts = ['abcdefgh', 'ijklmnop', 'qrstuvwx'].map((text) => Buffer.from(text));
+
+  it('are lent where they arrived, when they came in one simple reply', () => {
+    assert.equal(
+      lentInPlace(
+        false,
+        texts.map((text, i) => simpleReply(cookieOf(i), 0, text)),
+      ),
+      3,
+    );
+  });
+
+  it('are lent where they arrived, when they came in one chunk', () => {
+    assert.equal(
+      lentInPlace(
+        true,
+        texts.map((text, i) => data(cookieOf(i), true, 4096n, text)),
+      ),
+      3,
+    );
+  });
+
+  it('are put together elsewhere, when they did not', () => {
+    const server = texts.flatMap((text, i) => [
+      data(cookieOf(i), false, 4096n, text.subarray(0, 4)),
+      data(cookieOf(i), true, 4100n, text.subarray(4)),
+    ]);
+    assert.equal(lentInPlace(true, server), 0);
+  });
+});
+
+describe('a command object', () => {
+  it('is used again under another cookie, and knows nothing of its former life', () => {
+    const client = new Client(true);
+    const pieces = [
+      [READ_8, data(FIRST, false, 4096n, ABCD), errorChunk(FIRST, true, 12)],
+      [READ_8, hole(cookieOf(0, 2), true, 4096n, 8)],
+      [
+        STATUS,
+        status(cookieOf(0, 3), false, CONTEXT, [[512, 0]]),
+        errorChunk(cookieOf(0, 3), true, 5),
+      ],
+      [STATUS, status(cookieOf(0, 4), true, CONTEXT, [[1024, 3]])],
+      [FLUSH, none(cookieOf(0, 5))],
+      [READ_8, data(cookieOf(0, 6), true, 4096n, Buffer.from('abcdefgh'))],
+    ] as const;
+    for (const [asked, ...server] of pieces) {
+      client.ask(asked);
+      client.feed(Buffer.concat(server));
+    }
+    assert.deepEqual(client.answers, [
+      '0: ENOMEM',
+      '1: ........',
+      '2: EIO',
+      '3: 1024 hole zero',
+      '4: done',
+      '5: abcdefgh',
+    ]);
+    client.ask(FLUSH);
+    assert.throws(() => client.feed(none(cookieOf(0, 6))), /not in flight \(cookie 0x600000000\)/);
+  });
+
+  it('has a cookie of 64 bits, also after 2^32 uses', () => {
+    const client = new Client(false);
+    client.ask(FLUSH);
+    const command = client.inFlight.find(1, 0);
+    assert.ok(command !== undefined);
+    client.feed(simpleReply(FIRST));
+    command.generation = 0xffffffff;
+    client.ask(FLUSH);
+    assert.equal(client.inFlight.find(0, 0), command);
+    client.feed(simpleReply(0n));
+    assert.deepEqual(client.answers, ['0: done', '1: done']);
+  });
+
+  it('can be asked for by the answer to another one', () => {
+    const client = new Client(false);
+    const command = client.inFlight.add(Command.FLUSH, 0n, 0);
+    command.reply = { done: () => client.ask(FLUSH) };
+    client.ask(WRITE);
+    // The answer to a question that is asked only when the one before is answered.
+    client.feed(
+      Buffer.concat([simpleReply(FIRST), simpleReply(cookieOf(0, 2)), simpleReply(SECOND)]),
+    );
+    assert.deepEqual(client.answers, ['1: done', '0: done']);
+  });
+});
+
+describe('a server that shuts down', () => {
+  for (const [how, structured, server] of [
+    ['a simple reply', false, simpleReply(FIRST, 108)],
+    ['a simple reply among structured ones', true, simpleReply(FIRST, 108)],
+    ['an error chunk', true, errorChunk(FIRST, true, 108, 'bye')],
+  ] as const) {
+    it(`says so by ${how}`, () => {
+      const client = new Client(structured);
+      client.ask(FLUSH);
+      client.ask(FLUSH);
+      assert.ok(!client.parser.shuttingDown);
+      client.feed(Buffer.concat([server, simpleReply(SECOND)]));
+      assert.ok(client.parser.shuttingDown);
+      assert.deepEqual(
+        client.answers,
+        ['0: ESHUTDOWN', '1: done'].map((text) =>
+          text.replace('ESHUTDOWN', errnoName(errno.ESHUTDOWN)),
+        ),
+      );
+    });
+  }
+});
+
+/** What a disk holds at an offset, as a letter; a hole reads as zeroes. */
+const letterAt = (offset: bigint): number => 97 + Number(offset % 26n);
+
+interface Story {
+  readonly asked: Asked[];
+  readonly structured: boolean;
+  /** Chunks in the order in which they are sent, none of them broken. */
+  readonly server: Buffer[];
+  readonly answers: string[];
+}
+
+/** A read's answer in stretches of data and holes. */
+const stretches = fc.array(
+  fc.record({ length: fc.integer({ min: 1, max: 12 }), hole: fc.boolean() }),
+  {
+    minLength: 1,
+    maxLength: 6,
+  },
+);
+const wireError = fc.constantFrom(1, 5, 12, 22, 28, 75, 95, 200);
+const ERRNO_OF = new Map([
+  [1, errno.EPERM],
+  [5, errno.EIO],
+  [12, errno.ENOMEM],
+  [22, errno.EINVAL],
+  [28, errno.ENOSPC],
+  [75, errno.EOVERFLOW],
+  [95, errno.EOPNOTSUPP],
+  [200, errno.EINVAL],
+]);
+const nameOfWire = (wire: number): string => errnoName(ERRNO_OF.get(wire) ?? 0);
+
+interface Told {
+  readonly type: Asked['type'];
+  readonly offset: bigint;
+  readonly stretches: { length: number; hole: boolean }[];
+  readonly error: number | null;
+  readonly order: number[];
+  readonly closing: boolean;
+  readonly simple: boolean;
+}
+
+const told = fc.record({
+  type: fc.constantFrom<Asked['type'][]>(
+    'read',
+    'read',
+    'read',
+    'write',
+    'flush',
+    'zero',
+    'status',
+  ),
+  offset: fc.bigInt({ min: 0n, max: 2n ** 63n - 100n }),
+  stretches,
+  error: fc.option(wireError, { freq: 4 }),
+  /** Random keys: what is sorted by them is shuffled. */
+  order: fc.array(fc.nat(), { minLength: 8, maxLength: 8 }),
+  /** The end is told by an extra chunk. */
+  closing: fc.boolean(),
+  simple: fc.boolean(),
+});
+
+/** The chunks that answer one command, and the answer that it has to come to. */
+function tell(cookie: bigint, one: Told, structured: boolean): [chunks: Buffer[], answer: string] {
+  const { type, offset, error } = one;
+  const length = one.stretches.reduce((sum, stretch) => sum + stretch.length, 0);
+  if (!structured || (one.simple && type !== 'read' && (type !== 'status' || error !== null))) {
+    if (error !== null) return [[simpleReply(cookie, error)], nameOfWire(error)];
+    if (type !== 'read') return [[simpleReply(cookie)], 'done'];
+    const content = Buffer.from(Array.from({ length }, (_, i) => letterAt(offset + BigInt(i))));
+    return [[simpleReply(cookie, 0, content)], shown(content)];
+  }
+  const parts: ((done: boolean) => Buffer)[] = [];
+  let answer = 'done';
+  if (type === 'read') {
+    const content = Buffer.alloc(length);
+    let at = 0;
+    for (const stretch of one.stretches) {
+      const start = at;
+      at += stretch.length;
+      const from = offset + BigInt(start);
+      if (stretch.hole) {
+        parts.push((done) => hole(cookie, done, from, stretch.length));
+      } else {
+        for (let i = start; i < at; i++) content[i] = letterAt(offset + BigInt(i));
+        const bytes = Buffer.from(content.subarray(start, at));
+        parts.push((done) => data(cookie, done, from, bytes));
+      }
+    }
+    answer = shown(content);
+  } else if (type === 'status') {
+    const extents = one.stretches.map((each) => [each.length, each.hole ? 3 : 0] as const);
+    parts.push((done) => status(cookie, done, CONTEXT, extents));
+    answer = extents.map(([size, flags]) => `${size}${flags === 3 ? ' hole zero' : ''}`).join(', ');
+  }
+  if (error !== null) {
+    parts.push((done) => errorChunk(cookie, done, error, 'message', offset));
+    answer = nameOfWire(error);
+  }
+  const shuffled = parts
+    .map((part, i) => [one.order[i % one.order.length] ?? 0, part] as const)
+    .toSorted(([a], [b]) => a - b)
+    .map(([, part]) => part);
+  const closing = one.closing || shuffled.length === 0;
+  const chunks = shuffled.map((part, i) => part(!closing && i === shuffled.length - 1));
+  return [closing ? [...chunks, none(cookie)] : chunks, answer];
+}
+
+/** Commands and their replies, the chunks of different commands mixed. */
+const story: fc.Arbitrary<Story> = fc
+  .tuple(fc.array(told, { minLength: 1, maxLength: 6 }), fc.boolean(), fc.infiniteStream(fc.nat()))
+  .map(([all, structured, choices]) => {
+    const commands = structured ? all : all.filter(({ type }) => type !== 'status');
+    const asked = commands.map(({ type, offset, stretches: parts }) => ({
+      type,
+      offset,
+      length: parts.reduce((sum, { length }) => sum + length, 0),
+    }));
+    const queues = commands.map((one, i) => {
+      const [chunks, answer] = tell(cookieOf(i), one, structured);
+      return { chunks, answer: `${i}: ${answer}` };
+    });
+    const server: Buffer[] = [];
+    const answers: string[] = [];
+    for (let left = queues; left.length > 0;) {
+      const next = left[(choices.next().value as number) % left.length];
+      const sent = next?.chunks.shift();
+      if (next === undefined || sent === undefined) break;
+      server.push(sent);
+      if (next.chunks.length === 0) answers.push(next.answer);
+      left = left.filter(({ chunks }) => chunks.length > 0);
+    }
+    return { asked, structured, server, answers };
+  });
+
+/** Feeds in pieces of the given lengths, over and over. */
+function feedInPieces(client: Client, whole: Buffer, lengths: readonly number[]): void {
+  for (let at = 0, i = 0; at < whole.length; i++) {
+    const length = lengths[i % lengths.length] ?? 1;
+    client.feed(whole.subarray(at, at + length));
+    at += length;
+  }
+}
+
+const pieceLengths = fc.array(fc.integer({ min: 1, max: 60 }), { minLength: 1, maxLength: 8 });
+
+describe('whatever a server sends', () => {
+  it('is answered as the protocol means it', () =>
+    fc.assert(
+      fc.property(story, pieceLengths, ({ asked, structured, server, answers }, lengths) => {
+        const client = new Client(structured);
+        for (const one of asked) client.ask(one);
+        feedInPieces(client, Buffer.concat(server), lengths);
+        assert.deepEqual(client.answers, answers);
+        assert.equal(client.left, 0);
+        client.end();
+      }),
+      { numRuns: 3000 },
+    ));
+
+  /** Nothing but a ProtocolError comes out, and every command has one answer in the end. */
+  function survive(client: Client, whole: Buffer, lengths: readonly number[]): void {
+    try {
+      feedInPieces(client, whole, lengths);
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      assert.doesNotMatch(error.message, /\p{Cc}/u);
+    }
+    client.end();
+  }
+
+  it('is a ProtocolError at the worst, when bytes are changed', () =>
+    fc.assert(
+      fc.property(
+        story,
+        pieceLengths,
+        fc.array(fc.tuple(fc.nat(), fc.nat({ max: 255 })), { minLength: 1, maxLength: 4 }),
+        ({ asked, structured, server }, lengths, changes) => {
+          const client = new Client(structured);
+          for (const one of asked) client.ask(one);
+          const whole = Buffer.concat(server);
+          for (const [at, byte] of changes) {
+            // The headers and the first words after them, where it matters.
+            whole[at % 3 === 0 ? at % whole.length : at % Math.min(40, whole.length)] = byte;
+          }
+          survive(client, whole, lengths);
+        },
+      ),
+      { numRuns: 5000 },
+    ));
+
+  it('is a ProtocolError at the worst, when chunks are lost, doubled and moved', () =>
+    fc.assert(
+      fc.property(
+        story,
+        pieceLengths,
+        fc.array(fc.nat(), { maxLength: 20 }),
+        ({ asked, structured, server }, lengths, picks) => {
+          const client = new Client(structured);
+          for (const one of asked) client.ask(one);
+          const chunks = picks.map((pick) => server[pick % server.length] ?? Buffer.alloc(0));
+          survive(client, Buffer.concat(chunks), lengths);
+        },
+      ),
+      { numRuns: 3000 },
+    ));
+
+  it('is a ProtocolError at the worst, when it is anything that has a cookie of ours', () => {
+    const word = fc.oneof(
+      fc.constantFrom(0, 1, 4, 5, 6, 7, 8, 12, 14, 16, 20, 0x8000, 0xffffffff),
+      fc.nat({ max: 0xffffffff }),
+    );
+    const anything = fc
+      .record({
+        cookie: fc.nat({ max: 3 }),
+        type: fc.constantFrom(0, 1, 2, 3, 5, 6, 0x8001, 0x8002, 0x8003),
+        done: fc.boolean(),
+        words: fc.array(word, { maxLength: 6 }),
+        simple: fc.boolean(),
+      })
+      .map(({ cookie, type, done, words, simple }) => {
+        const payload = Buffer.alloc(4 * words.length);
+        words.forEach((value, i) => payload.writeUInt32BE(value, 4 * i));
+        return simple
+          ? simpleReply(cookieOf(cookie), words[0] ?? 0, payload.subarray(4))
+          : chunk(cookieOf(cookie), type, done, payload);
+      });
+    fc.assert(
+      fc.property(
+        fc.boolean(),
+        fc.array(anything, { maxLength: 8 }),
+        pieceLengths,
+        (structured, server, lengths) => {
+          const client = new Client(structured);
+          const types = ['read', 'write', 'status', 'read'] as const;
+          // Small offsets, so that some of the words hit.
+          for (const type of types) client.ask({ type, offset: 4n, length: 8 });
+          survive(client, Buffer.concat(server), lengths);
+        },
+      ),
+      { numRuns: 5000 },
+    );
+  });
+});
