@@ -51,7 +51,7 @@ static napi_value write_place(napi_env env, napi_callback_info info) {
 /* The parts of a gathered transfer: (fd, buffers, ranges, first, count). */
 static bool get_parts(napi_env env, napi_callback_info info, int32_t *fd, struct iovec *parts,
                       uint32_t *count) {
-  napi_value arguments[5], buffer;
+  napi_value arguments[5], buffers[MAX_PARTS];
   uint32_t first;
   void *elements;
   uint8_t *place;
@@ -64,21 +64,25 @@ static bool get_parts(napi_env env, napi_callback_info info, int32_t *fd, struct
     napi_throw_range_error(env, NULL, "1 to 1024 parts are expected");
     return false;
   }
-  /* Of a plain array no element runs code of JavaScript, which could take buffers from below us. */
+  /* No proxy, whose traps could be anything. */
   if (napi_is_array(env, arguments[1], &is_array) != napi_ok || !is_array) {
     napi_throw_type_error(env, NULL, "an array of Uint8Arrays is expected");
     return false;
+  }
+  /*
+   * First all buffers, then all pointers: an element with a getter runs JavaScript, which could take
+   * from below us what we already point to. The handles pile up until the call returns, which costs
+   * less than scopes for them.
+   */
+  for (uint32_t i = 0; i < *count; i++) {
+    if (napi_get_element(env, arguments[1], first + i, &buffers[i]) != napi_ok) return false;
   }
   if (!get_elements(env, arguments[2], napi_uint32_array, 2 * ((uint64_t)first + *count), &elements)) {
     return false;
   }
   const uint32_t *ranges = (const uint32_t *)elements + 2 * (size_t)first;
-  /* The handles of the parts pile up until the call returns, which costs less than scopes for them. */
   for (uint32_t i = 0; i < *count; i++) {
-    if (napi_get_element(env, arguments[1], first + i, &buffer) != napi_ok ||
-        !get_place(env, buffer, ranges[2 * i], ranges[2 * i + 1], &place)) {
-      return false;
-    }
+    if (!get_place(env, buffers[i], ranges[2 * i], ranges[2 * i + 1], &place)) return false;
     parts[i].iov_base = place;
     parts[i].iov_len = ranges[2 * i + 1];
   }

@@ -23,8 +23,10 @@ export interface PollWatcher {
 
 export interface Native {
   /**
+   * @param fd becomes non-blocking; only one started watcher of a thread may have it
    * @param callback gets 0 and the events, or a negative errno and 0 when the descriptor is in an
-   *   error state, where a read or a write tells which one
+   *   error state, where a read or a write tells which one; the watcher is stopped then
+   * @throws Error with a `code`: EBADF, EPERM for what cannot be polled, EEXIST
    */
   PollWatcher: new (fd: number, callback: (status: number, events: number) => void) => PollWatcher;
 
@@ -72,7 +74,10 @@ export interface Native {
   accept(fd: number): number;
   /** A connected pair of Unix stream sockets; 0, and the two in `out`. Blocking. */
   socketpair(out: Int32Array): number;
-  /** One byte and one descriptor (SCM_RIGHTS), waiting for it. -ENODATA at the end of the stream. */
+  /**
+   * One byte and one descriptor (SCM_RIGHTS), waiting for it. -ENODATA at the end of the stream,
+   * -EPROTO for a byte without one, -ETIMEDOUT after a minute.
+   */
   receiveDescriptor(fd: number): Promise<number>;
 
   /** Opens /dev/fuse. */

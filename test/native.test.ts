@@ -518,6 +518,8 @@ describe('PollWatcher', () => {
     assert.throws(() => call('PollWatcher', fd, nothing), TypeError);
     const watcher = new native.PollWatcher(fd, nothing);
     assert.throws(() => watcher.start(4), RangeError);
+    watcher.start(READABLE);
+    assert.throws(make(fd, nothing), { code: 'EEXIST' });
     assert.throws(() => Reflect.apply(watcher.start.bind({}), {}, [1]), TypeError);
     watcher.close();
   });
@@ -815,18 +817,25 @@ describe('TCP sockets', () => {
     fds.own(native.tcpListen('127.0.0.1', port, 5));
   });
 
-  it('send without delay', { ...TIMED, ...requires({ programs: ['python3'] }) }, async () => {
-    using fds = new Descriptors();
-    const listener = fds.own(native.tcpListen('127.0.0.1', 0, 1));
-    const client = fds.own(native.tcpConnect('127.0.0.1', native.tcpPort(listener)));
-    await nextEvent(listener, READABLE);
-    const look =
-      'import socket, sys; s = socket.socket(fileno=3); ' +
-      'sys.exit(0 if s.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) else 9)';
-    for (const fd of [client, fds.own(native.accept(listener))]) {
-      assert.equal(await python(look, [], fd), 0);
-    }
-  });
+  it(
+    'send without delay, and notice when the peer is gone',
+    { ...TIMED, ...requires({ programs: ['python3'] }) },
+    async () => {
+      using fds = new Descriptors();
+      const listener = fds.own(native.tcpListen('127.0.0.1', 0, 1));
+      const client = fds.own(native.tcpConnect('127.0.0.1', native.tcpPort(listener)));
+      await nextEvent(listener, READABLE);
+      const look = `
+import socket, sys
+tcp = lambda option: connection.getsockopt(socket.IPPROTO_TCP, option)
+connection = socket.socket(fileno=3)
+asked = [tcp(socket.TCP_NODELAY), connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)]
+sys.exit(0 if all(asked) and 0 < tcp(socket.TCP_USER_TIMEOUT) <= 60000 else 9)`;
+      for (const fd of [client, fds.own(native.accept(listener))]) {
+        assert.equal(await python(look, [], fd), 0);
+      }
+    },
+  );
 
   it('give what the system says of other descriptors', () => {
     using fds = new Descriptors();

@@ -86,7 +86,8 @@ export class FdTransport implements Transport {
   }
 
   send(bytes: Buffer, start: number, length: number, owner?: Owner): void {
-    if (this.#closed || this.#failed) {
+    // Nothing is sent at once: as a part of its own it would never be seen to leave.
+    if (this.#closed || this.#failed || length === 0) {
       owner?.release();
       return;
     }

@@ -109,19 +109,16 @@ export class NbdPeer {
 
   /** @throws Error after the deadline, or when the client has hung up and it is not so */
   async until(what: string, isSo: () => boolean): Promise<void> {
-    let late = false;
-    const timer = setTimeout(() => {
-      late = true;
-      this.#wake();
-    }, DEADLINE);
+    const end = performance.now() + DEADLINE;
+    const timer = setInterval(() => this.#wake(), 1_000);
     try {
       while (!isSo()) {
-        if (late) throw new Error(`waited too long for ${what}`);
+        if (performance.now() > end) throw new Error(`waited too long for ${what}`);
         if (this.ended) throw new Error(`the client hung up before ${what}`);
         await new Promise<void>((resolve) => (this.#wake = resolve));
       }
     } finally {
-      clearTimeout(timer);
+      clearInterval(timer);
     }
   }
 
