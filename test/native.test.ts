@@ -276,6 +276,30 @@ describe('reading and writing', TIMED, () => {
       assert.throws(() => call(name, ...args), RangeError, `${name} ${args.slice(2).join(' ')}`);
     }
   });
+
+  it('looks at no memory that an element of the list takes away', () => {
+    using fds = new Descriptors();
+    const [one, other] = fds.pair(true);
+    const bytes = new Uint8Array(4096).fill(1);
+    const last = new Uint8Array(8);
+    let ranges = new Uint32Array([0, 4096, 0, 8]);
+    const listed = [bytes, last];
+    const get = (): Uint8Array => {
+      structuredClone([bytes.buffer, ranges.buffer], { transfer: [bytes.buffer, ranges.buffer] });
+      return last;
+    };
+    Object.defineProperty(listed, 1, { get });
+    assert.throws(() => native.writev(one, listed, ranges, 0, 2), RangeError);
+    ranges = new Uint32Array([0, 0, 0, 8]);
+    assert.throws(() => native.readv(one, [last, last], new Uint32Array(0), 0, 2), RangeError);
+    const failing = Object.defineProperty([last], 0, {
+      get: () => {
+        throw new SyntaxError('thrown by an element');
+      },
+    });
+    assert.throws(() => native.writev(one, failing, ranges, 0, 1), SyntaxError);
+    assert.equal(native.read(other, last, 0, 8), -errno.EAGAIN, 'nothing was written');
+  });
 });
 
 describe('descriptors', () => {

@@ -779,7 +779,13 @@ describe('a command object', () => {
       ],
       [STATUS, status(cookieOf(0, 4), true, CONTEXT, [[1024, 3]])],
       [FLUSH, none(cookieOf(0, 5))],
-      [READ_8, data(cookieOf(0, 6), true, 4096n, Buffer.from('abcdefgh'))],
+      // Longer than the one before it that was put together.
+      [
+        { ...READ_8, length: 10 },
+        data(cookieOf(0, 6), false, 4096n, ABCD),
+        data(cookieOf(0, 6), true, 4100n, Buffer.from('efghij')),
+      ],
+      [READ_8, data(cookieOf(0, 7), true, 4096n, Buffer.from('abcdefgh'))],
     ] as const;
     for (const [asked, ...server] of pieces) {
       client.ask(asked);
@@ -791,10 +797,11 @@ describe('a command object', () => {
       '2: EIO',
       '3: 1024 hole zero',
       '4: done',
-      '5: abcdefgh',
+      '5: abcdefghij',
+      '6: abcdefgh',
     ]);
     client.ask(FLUSH);
-    assert.throws(() => client.feed(none(cookieOf(0, 6))), /not in flight \(cookie 0x600000000\)/);
+    assert.throws(() => client.feed(none(cookieOf(0, 7))), /not in flight \(cookie 0x700000000\)/);
   });
 
   it('has a cookie of 64 bits, also after 2^32 uses', () => {
