@@ -186,8 +186,9 @@ export class CaptiveServer {
   async #end(): Promise<string | undefined> {
     const terminated = (await within(this.exited, END_BY_ITSELF)) === TOO_LATE;
     const problem = await this.#endRest();
-    if (problem !== undefined) return problem;
+    // Also one that was killed is to be reaped.
     const exit = await within(this.exited, KILL_DEADLINE);
+    if (problem !== undefined) return problem;
     if (exit === TOO_LATE) return `server ${this.name} is gone without an exit status`;
     if (exit.status === 0) return undefined;
     if (terminated && (exit.signal === 'SIGTERM' || exit.status === 128 + 15)) return undefined;

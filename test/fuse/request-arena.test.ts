@@ -1,0 +1,115 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { RequestArena } from '../../src/fuse/request-arena.js';
+import type { Slab } from '../../src/fuse/request-arena.js';
+import { seeded } from '../support/memory-disk.js';
+
+const LARGEST = 4096;
+
+/** A request whose bytes are its own for as long as it is held. */
+interface Held {
+  readonly slab: Slab;
+  readonly at: number;
+  readonly length: number;
+  readonly mark: number;
+}
+
+function makeArena(slabs: number): { arena: RequestArena; freed: () => number } {
+  let freed = 0;
+  const arena = new RequestArena(LARGEST, slabs * 4 * LARGEST, () => freed++);
+  return { arena, freed: () => freed };
+}
+
+function mustHaveRoom(arena: RequestArena): Slab {
+  const slab = arena.next();
+  assert.ok(slab !== undefined, 'there is room');
+  return slab;
+}
+
+describe('RequestArena', () => {
+  it('gives the same place again to what is not held', () => {
+    const { arena } = makeArena(1);
+    const slab = mustHaveRoom(arena);
+    assert.equal(mustHaveRoom(arena), slab);
+    assert.equal(slab.used, 0);
+  });
+
+  it('has one slab at least, however little memory it may take', () => {
+    const arena = new RequestArena(LARGEST, 1, () => undefined);
+    assert.ok(arena.next() !== undefined);
+  });
+
+  it('is full when its memory is, and calls once when some is free', () => {
+    const { arena, freed } = makeArena(2);
+    const held: Slab[] = [];
+    for (let slab = arena.next(); slab !== undefined; slab = arena.next()) {
+      assert.ok(held.length < 100, 'it is bounded');
+      arena.hold(slab, LARGEST);
+      held.push(slab);
+    }
+    assert.equal(held.length, 8);
+    assert.equal(arena.next(), undefined);
+    for (const slab of held.slice(0, 3)) arena.release(slab);
+    assert.equal(freed(), 0, 'a slab is free with its last request');
+    for (const slab of held.slice(3)) arena.release(slab);
+    assert.equal(freed(), 1);
+    assert.ok(arena.next() !== undefined);
+  });
+
+  it('aligns what comes behind a request of any length', () => {
+    const { arena } = makeArena(1);
+    for (const length of [1, 7, 8, 9, 81]) {
+      const slab = mustHaveRoom(arena);
+      arena.hold(slab, length);
+      assert.equal(slab.used % 8, 0);
+    }
+  });
+
+  for (const slabs of [1, 2, 5]) {
+    it(`never overwrites what is held, in ${slabs} slabs`, () => {
+      const random = seeded(slabs);
+      let full = false;
+      let freed = 0;
+      const arena = new RequestArena(LARGEST, slabs * 4 * LARGEST, () => {
+        assert.ok(full, 'called only where there was no room');
+        full = false;
+        freed++;
+      });
+      const held: Held[] = [];
+      const seen = new Set<Slab>();
+      let longest = 0;
+      for (let round = 0; round < 20_000; round++) {
+        // Phases of more coming than going, and the other way round.
+        const coming = (round >> 9) % 2 === 0 ? 0.7 : 0.4;
+        if (random() < coming) {
+          const slab = arena.next();
+          if (slab === undefined) {
+            full = true;
+            continue;
+          }
+          assert.ok(!full, 'no room again without a call');
+          seen.add(slab);
+          const at = slab.used;
+          assert.ok(at + LARGEST <= slab.bytes.length, 'room for the largest');
+          const length = 40 + Math.floor(random() * (LARGEST - 39));
+          const mark = round & 0xff;
+          // A request may come with any length before it is known that it is to be held.
+          slab.bytes.fill(mark, at, at + length);
+          if (random() < 0.3) continue;
+          arena.hold(slab, length);
+          held.push({ slab, at, length, mark });
+          longest = Math.max(longest, held.length);
+        } else if (held.length > 0) {
+          const [one] = held.splice(Math.floor(random() * held.length), 1);
+          assert.ok(one !== undefined);
+          const bytes = one.slab.bytes.subarray(one.at, one.at + one.length);
+          assert.ok(bytes.equals(Buffer.alloc(one.length, one.mark)), 'it is as it came');
+          arena.release(one.slab);
+        }
+      }
+      assert.equal(seen.size, slabs, 'its memory is bounded, and used');
+      assert.ok(freed > 0, 'it was full at times');
+      assert.ok(longest >= 4 * slabs);
+    });
+  }
+});
