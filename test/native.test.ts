@@ -1179,6 +1179,46 @@ describe('worker threads', () => {
     assert.deepEqual(await nextEvent(fds.pair()[0], WRITABLE), [0, WRITABLE]);
   });
 
+  it('and the process end in good order, whatever is open and under way', TIMED, async () => {
+    const place = await Workplace.create();
+    try {
+      // The main thread leaves as much behind as the others do.
+      const body = `
+        const { Worker } = require('node:worker_threads');
+        const addon = process.argv[1];
+        const code = ${JSON.stringify(BODY)};
+        const workers = Array.from({ length: 4 }, () =>
+          new Worker(code, { eval: true, workerData: { addon } }));
+        const ready = workers.map((worker) => new Promise((resolve, reject) => {
+          worker.once('message', resolve);
+          worker.once('error', reject);
+        }));
+        Promise.all(ready).then(async () => {
+          // Two are ended, two are left to the end of the process.
+          console.log(await workers[0].terminate(), await workers[1].terminate());
+          const native = require(addon);
+          const out = new Int32Array(2);
+          native.socketpair(out);
+          const watcher = new native.PollWatcher(out[0], () => {});
+          watcher.start(1);
+          new native.PollWatcher(native.dup(out[0]), () => {}).start(2);
+          native.receiveDescriptor(out[1]);
+          for (let i = 0; i < 50; i++) native.truncate('/nonexistent', 0n);
+          process.exit(0);
+        });`;
+      for (let round = 0; round < 3; round++) {
+        const result = await place.run(process.execPath, ['-e', body, ADDON]);
+        const { status, signal, stdout, stderr } = result;
+        assert.deepEqual(
+          { status, signal, stdout, stderr },
+          { status: 0, signal: null, stdout: '1 1\n', stderr: '' },
+        );
+      }
+    } finally {
+      await place.remove();
+    }
+  });
+
   it('end by an exception of a callback, which the parent is told', TIMED, async () => {
     const worker = new Worker(
       `const { workerData } = require('node:worker_threads');

@@ -29,6 +29,8 @@ export class RequestArena {
   readonly #free: Slab[] = [];
   #slabs = 0;
   #current: Slab | undefined;
+  /** The last `next` found no room. */
+  #waiting = false;
   readonly #freed: () => void;
 
   /**
@@ -54,6 +56,7 @@ export class RequestArena {
       this.#slabs++;
     }
     this.#current = slab;
+    this.#waiting = slab === undefined;
     return slab;
   }
 
@@ -69,8 +72,9 @@ export class RequestArena {
     if (slab.held > 0) return;
     slab.used = 0;
     if (slab === this.#current) return;
-    const wasFull = this.#current === undefined;
     this.#free.push(slab);
-    if (wasFull) this.#freed();
+    if (!this.#waiting) return;
+    this.#waiting = false;
+    this.#freed();
   }
 }

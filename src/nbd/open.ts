@@ -17,10 +17,6 @@ import { printable } from './printing.js';
 
 /** Milliseconds between attempts while a Unix server's queue of connections is full. */
 const RETRY_EVERY = 20;
-/** sun_path of unix(7), with the NUL that ends a path. */
-const MAX_SOCKET_PATH = 108;
-/** Of a numeric address: IPv6 in full, and the name of an interface. */
-const MAX_NUMERIC = 62;
 
 export interface OpenOptions extends Omit<HandshakeOptions, 'exportName'> {
   /** Milliseconds for all of it. */
@@ -116,12 +112,12 @@ async function connectUnix(
   address: Extract<Address, { kind: 'unix' }>,
   until: number,
 ): Promise<number> {
-  if (Buffer.byteLength(address.path) >= MAX_SOCKET_PATH) {
-    throw cannotConnect(address, `a socket path has at most ${MAX_SOCKET_PATH - 1} bytes`);
-  }
   for (;;) {
     const fd = native.unixConnect(address.path);
     if (fd >= 0) return fd;
+    if (fd === -errno.ENAMETOOLONG) {
+      throw cannotConnect(address, 'a socket path has at most 107 bytes'); // sun_path of unix(7)
+    }
     if (fd !== -errno.EAGAIN) throw cannotConnect(address, errnoText(-fd));
     if (performance.now() >= until) {
       throw cannotConnect(address, 'its queue of connections is full and it accepts none');
@@ -152,10 +148,7 @@ async function connectTcp(host: string, port: number, until: number): Promise<nu
 
 async function resolveHost(shown: Address, host: string, until: number): Promise<string[]> {
   // A scope (%eth0) is part of the address.
-  if (isIP(host.replace(/%.*$/, '')) !== 0) {
-    if (host.length > MAX_NUMERIC) throw cannotConnect(shown, 'the address is malformed');
-    return [host];
-  }
+  if (isIP(host.replace(/%.*$/, '')) !== 0) return [host];
   const stop = new AbortController();
   try {
     const late = sleep(timeLeft(until), undefined, { signal: stop.signal });

@@ -225,12 +225,14 @@ const SUCCESSES: readonly Success[] = [
     agreed: { ...AGREED, allocationId: undefined },
   },
   {
-    name: 'a context that nobody asked for',
+    name: 'contexts that nobody asked for',
     server: [
       GREETING,
       STRUCTURED_OK,
       reply('0000000a', '00000004', `00000001 'x-other:thing'`),
-      CONTEXT_OK,
+      reply('0000000a', '00000004', `00000007 'base:allocation'`),
+      reply('0000000a', '00000004', `00000002 'base:allocation-depth'`),
+      reply('0000000a', '00000001'),
       INFO_EXPORT,
       INFO_BLOCK_SIZE,
       GO_OK,

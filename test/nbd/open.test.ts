@@ -165,18 +165,21 @@ describe('a server at a Unix socket', () => {
   });
 
   it('that is abstract', async () => {
-    // Not a server of Node, which fills such a name up with NULs.
-    const path = `\0tsnbdfuse-test-${process.pid}`;
-    const listener = native.unixListen(path, 1);
-    assert.ok(listener >= 0);
-    descriptors.push(listener);
-    const transport = await openTransport({ kind: 'unix', path }, DEADLINE);
-    const peer = native.accept(listener);
-    assert.ok(peer >= 0);
-    descriptors.push(peer);
-    transport.close();
+    const name = `\0tsnbdfuse-test-${process.pid}`;
+    // All 108 bytes are for it, as it ends with no NUL.
+    for (const path of [name, name.padEnd(108, 'x')]) {
+      // Not a server of Node, which fills such a name up with NULs.
+      const listener = native.unixListen(path, 1);
+      assert.ok(listener >= 0);
+      descriptors.push(listener);
+      const transport = await openTransport({ kind: 'unix', path }, DEADLINE);
+      const peer = native.accept(listener);
+      assert.ok(peer >= 0);
+      descriptors.push(peer);
+      transport.close();
+    }
     assert.equal(
-      await failure({ kind: 'unix', path: `${path}-none` }),
+      await failure({ kind: 'unix', path: `${name}-none` }),
       `cannot connect to @tsnbdfuse-test-${process.pid}-none: connection refused`,
     );
   });
@@ -359,7 +362,7 @@ describe('a server over TCP', () => {
     for (const host of ['1.2.3.4%eth0', 'fe80::1%nosuchif', `fe80::1%${'e'.repeat(1000)}`]) {
       assert.match(
         await failure({ kind: 'tcp', host, port: 1 }),
-        /^cannot connect to \S+:1: (invalid argument|the address is malformed)$/,
+        /^cannot connect to \S+:1: invalid argument$/,
       );
     }
   });
@@ -426,16 +429,22 @@ describe('a name', () => {
   });
 
   it('with one address that works among others', async () => {
-    const address = await serve((peer) => peer.write(OLDSTYLE), { host: '127.0.0.1', port: 0 });
+    const address = await serve(
+      (peer) => {
+        // It needs time, which those before it must not have used up.
+        setTimeout(() => peer.write(OLDSTYLE), SHORT);
+      },
+      { host: '127.0.0.1', port: 0 },
+    );
     assert.ok(address.kind === 'tcp');
     // One refuses, one is of no kind that there is, one swallows everything.
     const listener = native.tcpListen('127.0.0.2', address.port, 0);
+    assert.ok(listener >= 0);
     descriptors.push(listener);
     await fill(() => native.tcpConnect('127.0.0.2', address.port));
     resolveWith(() => Promise.resolve(['127.0.0.3', 'nonsense', '127.0.0.2', '127.0.0.1']));
     const opened = await openExport(
       { address: { ...address, host }, exportName: '' },
-      // A part of it goes to the one that swallows.
       { deadline: 4_000 },
     );
     opened.transport.close();
