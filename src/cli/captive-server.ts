@@ -174,6 +174,11 @@ export class CaptiveServer {
     return this.#stopped;
   }
 
+  /** Ends it without giving it time. `stop` is to be called all the same. */
+  kill(): void {
+    if (this.#exit === undefined) signalGroup(this.#group, 'SIGKILL');
+  }
+
   async #stop(): Promise<string | undefined> {
     try {
       return this.#exit === undefined ? await this.#end() : await this.#endRest();

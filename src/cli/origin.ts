@@ -28,8 +28,12 @@ export interface Origin {
   connect(): Promise<NbdDisk>;
   /** A sentence about the loss of the disk, without a full stop. */
   explainLoss(reason: string): Promise<string>;
-  /** Comes after the disk is closed. @returns a sentence about what went wrong, or undefined */
-  close(): Promise<string | undefined>;
+  /**
+   * Comes after the disk is closed.
+   * @param atOnce a captive server gets no time to end by itself
+   * @returns a sentence about what went wrong, or undefined
+   */
+  close(atOnce: boolean): Promise<string | undefined>;
 }
 
 export class UriOrigin implements Origin {
@@ -124,7 +128,8 @@ export class CaptiveOrigin implements Origin {
     return exit === TOO_LATE ? `${this.name}: ${reason}` : `${this.name} ${exitText(exit)}`;
   }
 
-  async close(): Promise<string | undefined> {
+  async close(atOnce: boolean): Promise<string | undefined> {
+    if (atOnce) this.#server.kill();
     const problem = await this.#server.stop();
     // Without its server, a connection attempt ends at once.
     await this.#connecting;

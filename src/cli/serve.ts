@@ -45,17 +45,18 @@ export async function serve(command: MountCommand, interruptions: Interruptions)
   try {
     const disk = await connect(origin, interruptions);
     const session = new Session(command, mountpoint, origin, disk, pidfile);
-    return Math.max(await session.run(interruptions), await closeOrigin(origin));
+    const status = await session.run(interruptions);
+    return Math.max(status, await closeOrigin(origin, session.gaveUp));
   } catch (error) {
     // What went wrong first is what the user is to hear.
-    await origin.close();
+    await origin.close(false);
     throw error;
   }
 }
 
 /** @returns the exit status as far as the end of the server goes */
-async function closeOrigin(origin: Origin): Promise<number> {
-  const problem = await origin.close();
+async function closeOrigin(origin: Origin, atOnce: boolean): Promise<number> {
+  const problem = await origin.close(atOnce);
   if (problem === undefined) return 0;
   say(problem);
   return 1;
@@ -109,6 +110,8 @@ class Session {
   #loss: Promise<string> | undefined;
   #report: Promise<void> | undefined;
   #mounted = false;
+  /** The user wants it to end, whatever is lost. */
+  gaveUp = false;
 
   constructor(
     command: MountCommand,
@@ -157,6 +160,7 @@ class Session {
         this.#pidfile?.remove();
       }
     } finally {
+      if (this.gaveUp) this.#disk.abort();
       if ((await within(this.#disk.close(), CLOSE_DEADLINE)) === TOO_LATE) {
         say(`${this.#origin.name} does not answer; its connection is dropped`);
       }
@@ -276,8 +280,9 @@ class Session {
     }
   }
 
-  /** After a third signal. */
+  /** After a third signal: nothing is waited for any more. */
   async #giveUp(): Promise<number> {
+    this.gaveUp = true;
     await this.#report;
     say(`${this.#shown}: not all was written when it ended; what was written last may be lost`);
     return 1;

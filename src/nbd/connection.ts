@@ -266,7 +266,8 @@ export class NbdConnection {
 function putRequest(bytes: Buffer, at: number, flags: number, command: PendingCommand): void {
   const { type, offset, length } = command;
   if (traceNbd.enabled) {
-    traceNbd('tx %s offset=%s length=%d flags=%d', commandName(type), offset, length, flags);
+    const from = offset.toString();
+    traceNbd('tx %s offset=%s length=%d flags=%d', commandName(type), from, length, flags);
   }
   bytes.writeUInt32BE(REQUEST_MAGIC, at);
   bytes.writeUInt16BE(flags, at + 4);

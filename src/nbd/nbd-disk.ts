@@ -198,6 +198,11 @@ export class NbdDisk implements Disk {
     else connection.extents(offset, most, reply);
   }
 
+  /** Drops the connections at once; what is in flight gets EIO. `onLost` is not called. */
+  abort(): void {
+    for (const connection of this.#connections) connection.abort();
+  }
+
   close(): Promise<void> {
     this.#closed ??= this.#close();
     return this.#closed;

@@ -30,7 +30,8 @@ export class FakeKernel {
   started: { readonly writeback: boolean } | undefined;
   overruns = 0;
   readonly #arena = new RequestArena(LARGEST, 4 * LARGEST, () => undefined);
-  #unique = 0xfedc_ba98_0000_0000n;
+  /** Of the next request. */
+  unique = 0xfedc_ba98_0000_0000n;
 
   constructor(
     disk: Partial<MemoryDiskOptions> = {},
@@ -77,8 +78,8 @@ export class FakeKernel {
 
   /** Makes a request. @returns its `unique` */
   send(opcode: number, body: Buffer = Buffer.alloc(0), pid = 77): bigint {
-    const unique = this.#unique;
-    this.#unique += 2n;
+    const { unique } = this;
+    this.unique += 2n;
     const slab = this.#arena.next();
     assert.ok(slab !== undefined, 'there is room for a request');
     const length = 40 + body.length;

@@ -1,0 +1,451 @@
+/** Each request by itself, with the sizes of linux/fuse.h, and then many at once. */
+
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { errno } from '../../src/errno.js';
+import { Fattr, Notify, O_DSYNC, Opcode, WriteFlag } from '../../src/fuse/constants.js';
+import { FakeKernel, fields, readBody, writeBody } from '../support/fake-kernel.js';
+import { seeded } from '../support/memory-disk.js';
+
+const SIZE = 64 * 1024;
+const O_RDWR = 2;
+const KEEP_SIZE = 1;
+const PUNCH_HOLE = 2;
+const ZERO_RANGE = 16;
+
+const flushBody = (fh: bigint): Buffer => fields([8, fh], [4, 0], [4, 0], [8, 0]);
+const fsyncBody = (fh: bigint): Buffer => fields([8, fh], [4, 0], [4, 0]);
+const releaseBody = (fh: bigint): Buffer => fields([8, fh], [4, 0], [4, 0], [8, 0]);
+const fallocateBody = (mode: number, offset: bigint, length: bigint): Buffer =>
+  fields([8, 1], [8, offset], [8, length], [4, mode], [4, 0]);
+
+/** What the kernel sends at the least, and gets an answer to. */
+const BODIES: readonly (readonly [name: keyof typeof Opcode, bytes: number, reply: number])[] = [
+  ['GETATTR', 16, 104],
+  ['SETATTR', 88, 104],
+  ['OPEN', 8, 16],
+  ['READ', 40, 0],
+  ['WRITE', 40, 8],
+  ['STATFS', 0, 80],
+  ['RELEASE', 24, 0],
+  ['FSYNC', 16, 0],
+  ['FLUSH', 24, 0],
+  ['ACCESS', 8, 0],
+  ['DESTROY', 0, 0],
+  ['LSEEK', 24, 8],
+];
+
+/** What the file of a disk does not have; the kernel asks once and then no more. */
+const UNKNOWN: readonly (keyof typeof Opcode)[] = [
+  'LOOKUP',
+  'READLINK',
+  'SYMLINK',
+  'MKNOD',
+  'MKDIR',
+  'UNLINK',
+  'RMDIR',
+  'RENAME',
+  'LINK',
+  'SETXATTR',
+  'GETXATTR',
+  'LISTXATTR',
+  'REMOVEXATTR',
+  'OPENDIR',
+  'READDIR',
+  'RELEASEDIR',
+  'FSYNCDIR',
+  'GETLK',
+  'SETLK',
+  'SETLKW',
+  'CREATE',
+  'BMAP',
+  'POLL',
+  'READDIRPLUS',
+  'RENAME2',
+  'COPY_FILE_RANGE',
+  'SYNCFS',
+  'TMPFILE',
+  'STATX',
+];
+
+describe('each request', () => {
+  for (const [name, bytes, reply] of BODIES) {
+    it(`${name} is answered with ${reply} bytes, and with EINVAL when it is short`, () => {
+      const kernel = new FakeKernel();
+      // A WRITE comes with a byte of data.
+      const whole = Buffer.alloc(name === 'WRITE' ? bytes + 1 : bytes);
+      if (name === 'WRITE') whole.writeUInt32LE(1, 16);
+      if (name === 'LSEEK') whole.writeUInt32LE(4, 16);
+      const answer = kernel.ask(Opcode[name], whole);
+      assert.deepEqual([answer.error, answer.body.length], [0, reply]);
+      for (let length = 0; length < bytes; length++) {
+        const { error } = kernel.ask(Opcode[name], whole.subarray(0, length));
+        assert.equal(error, errno.EINVAL, `${length} bytes`);
+      }
+      assert.equal(kernel.protocol.open, 0);
+    });
+  }
+
+  it('that is unknown gets ENOSYS, whatever comes with it', () => {
+    const kernel = new FakeKernel();
+    for (const opcode of [...UNKNOWN.map((name) => Opcode[name]), 0, 7, 53, 4096, 0xffffffff]) {
+      for (const length of [0, 1, 16, 200]) {
+        assert.equal(kernel.ask(opcode, Buffer.alloc(length)).error, errno.ENOSYS, `${opcode}`);
+      }
+    }
+  });
+
+  it('that is no request is left alone', () => {
+    const kernel = new FakeKernel();
+    const fh = kernel.open(0);
+    const slab = { bytes: Buffer.alloc(8192), used: 0, held: 0 };
+    const view = new DataView(slab.bytes.buffer, slab.bytes.byteOffset, slab.bytes.length);
+    for (const [told, length] of [
+      [40, 39],
+      [41, 40],
+      [0, 40],
+    ] as const) {
+      view.setUint32(0, told, true);
+      kernel.protocol.handle({ ...slab, view }, length);
+    }
+    assert.equal(kernel.replies.size, 1);
+    assert.equal(kernel.ask(Opcode.READ, readBody(fh, 0n, 1)).error, 0);
+  });
+
+  it('gets its own unique back, all 64 bits of it', () => {
+    const kernel = new FakeKernel();
+    for (const unique of [2n, 0xffff_ffff_ffff_fffen, 0x8000_0000n, 0x20_0000_0000_0002n]) {
+      kernel.unique = unique;
+      kernel.ask(Opcode.STATFS);
+      assert.ok(kernel.replies.has(unique));
+    }
+  });
+
+  it('is answered once: a second answer is told as a bug', () => {
+    const kernel = new FakeKernel();
+    const { disk } = kernel;
+    const read = disk.read.bind(disk);
+    disk.read = (offset, length, reply) => {
+      read(offset, length, reply);
+      reply.fail(errno.EIO);
+    };
+    const ask = (): bigint => kernel.send(Opcode.READ, readBody(1n, 0n, 512));
+    assert.throws(ask, /READ was answered twice/);
+    disk.flush = (reply) => {
+      reply.done(0);
+      reply.done(0);
+    };
+    kernel.ask(Opcode.WRITE, writeBody(1n, 0n, Buffer.alloc(1)));
+    assert.throws(() => kernel.send(Opcode.FSYNC, fsyncBody(1n)), /FSYNC was answered twice/);
+    assert.equal(kernel.replies.size, 3);
+  });
+
+  it('is answered also when the disk throws', () => {
+    const kernel = new FakeKernel();
+    kernel.disk.read = () => {
+      throw new Error('a bug');
+    };
+    assert.throws(() => kernel.send(Opcode.READ, readBody(1n, 0n, 512)), /a bug/);
+    assert.deepEqual(
+      [...kernel.replies.values()].map(({ error }) => error),
+      [errno.EIO],
+    );
+  });
+});
+
+describe('FLUSH, FSYNC and RELEASE', () => {
+  for (const [name, body] of [
+    ['FLUSH', flushBody],
+    ['FSYNC', fsyncBody],
+    ['RELEASE', releaseBody],
+  ] as const) {
+    it(`${name} is answered after the disk has flushed, and asks for no second flush`, () => {
+      const kernel = new FakeKernel();
+      const fh = kernel.open(O_RDWR);
+      kernel.ask(Opcode.WRITE, writeBody(fh, 0n, Buffer.alloc(512)));
+      const held: (() => void)[] = [];
+      kernel.disk.flush = (reply) => void held.push(() => reply.done(0));
+      const unique = kernel.send(Opcode[name], body(fh));
+      assert.ok(!kernel.replies.has(unique), 'it waits');
+      assert.equal(held.length, 1);
+      held[0]?.();
+      assert.equal(kernel.replies.get(unique)?.error, 0);
+      assert.equal(kernel.ask(Opcode[name], body(fh)).error, 0);
+      assert.equal(held.length, 1);
+    });
+  }
+
+  it('tell of a flush that failed, but for RELEASE, which nobody hears', () => {
+    const kernel = new FakeKernel();
+    const fh = kernel.open(O_RDWR);
+    kernel.ask(Opcode.WRITE, writeBody(fh, 0n, Buffer.alloc(512)));
+    const failing = (opcode: number, body: Buffer): number => {
+      kernel.disk.failNext.set('flush', errno.ENOSPC);
+      return kernel.ask(opcode, body).error;
+    };
+    assert.equal(failing(Opcode.FLUSH, flushBody(fh)), errno.ENOSPC);
+    assert.equal(failing(Opcode.FSYNC, fsyncBody(fh)), errno.ENOSPC);
+    assert.equal(failing(Opcode.RELEASE, releaseBody(fh)), 0);
+  });
+
+  it('count the writers: holes are told again when the last is gone', () => {
+    const kernel = new FakeKernel();
+    const seek = (): bigint =>
+      kernel.ask(Opcode.LSEEK, fields([8, 1], [8, 0], [4, 4], [4, 0])).body.readBigUInt64LE(0);
+    const writers = [kernel.open(O_RDWR), kernel.open(1)];
+    const reader = kernel.open(0);
+    for (const fh of writers) {
+      assert.equal(seek(), BigInt(SIZE));
+      kernel.ask(Opcode.RELEASE, releaseBody(fh));
+    }
+    assert.equal(seek(), 0n);
+    kernel.ask(Opcode.RELEASE, releaseBody(reader));
+    // The kernel does not, but a number of its own making must not count.
+    kernel.ask(Opcode.RELEASE, releaseBody(4711n));
+    assert.equal(seek(), 0n);
+  });
+});
+
+describe('WRITE', () => {
+  it('with O_DSYNC is answered after a flush, where the disk has no FUA', () => {
+    const kernel = new FakeKernel({ canFua: false });
+    const held: (() => void)[] = [];
+    kernel.disk.flush = (reply) => void held.push(() => reply.done(0));
+    const body = writeBody(1n, 0n, Buffer.alloc(512), { flags: O_DSYNC });
+    const unique = kernel.send(Opcode.WRITE, body);
+    assert.ok(!kernel.replies.has(unique));
+    held[0]?.();
+    assert.equal(kernel.replies.get(unique)?.body.readUInt32LE(0), 512);
+  });
+
+  it('takes the set-id bits away when the kernel says so', () => {
+    const kernel = new FakeKernel();
+    kernel.file.change({ mode: 0o104755 });
+    const writeFlags = WriteFlag.KILL_SUIDGID;
+    kernel.ask(Opcode.WRITE, writeBody(1n, 0n, Buffer.alloc(1), { writeFlags }));
+    assert.equal(kernel.file.attributes().mode & 0o7777, 0o755);
+  });
+
+  it('from the page cache that fails in the disk tells that, and not the end', () => {
+    const kernel = new FakeKernel();
+    kernel.disk.failNext.set('write', errno.EIO);
+    const cached = { writeFlags: WriteFlag.CACHE };
+    const body = writeBody(1n, BigInt(SIZE - 1), Buffer.alloc(2), cached);
+    assert.equal(kernel.ask(Opcode.WRITE, body).error, errno.EIO);
+  });
+
+  it('far past the end, where offsets have 64 bits, has no room', () => {
+    const kernel = new FakeKernel();
+    for (const offset of [2n ** 63n - 1n, 2n ** 64n - 1n]) {
+      const { error } = kernel.ask(Opcode.WRITE, writeBody(1n, offset, Buffer.alloc(1)));
+      assert.equal(error, errno.ENOSPC);
+    }
+  });
+});
+
+describe('SETATTR and GETATTR', () => {
+  it('tell of what was changed', () => {
+    const kernel = new FakeKernel();
+    const body = Buffer.alloc(88);
+    body.writeUInt32LE(Fattr.MODE | Fattr.UID | Fattr.GID | Fattr.MTIME, 0);
+    body.writeBigInt64LE(-5n, 40);
+    body.writeUInt32LE(7, 60);
+    body.writeUInt32LE(0o100751, 68);
+    body.writeUInt32LE(21, 76);
+    body.writeUInt32LE(22, 80);
+    const changed = kernel.ask(Opcode.SETATTR, body).body;
+    const attr = changed.subarray(16);
+    assert.deepEqual([attr.readBigInt64LE(32), attr.readUInt32LE(52)], [-5n, 7]);
+    assert.deepEqual(
+      [attr.readUInt32LE(60), attr.readUInt32LE(68), attr.readUInt32LE(72)],
+      [0o100751, 21, 22],
+    );
+    assert.ok(kernel.ask(Opcode.GETATTR, Buffer.alloc(16)).body.equals(changed));
+  });
+});
+
+describe('FALLOCATE', () => {
+  for (const [name, mode, offset, length, error, log] of [
+    ['punches', PUNCH_HOLE | KEEP_SIZE, 512n, 1024n, 0, ['zero 512+1024']],
+    ['zeroes', ZERO_RANGE, 512n, 1024n, 0, ['zero-nohole 512+1024']],
+    ['has no room past the end', ZERO_RANGE, 65000n, 1024n, errno.ENOSPC, []],
+    ['does not allocate', 0, 0n, 1024n, errno.EOPNOTSUPP, []],
+  ] as const) {
+    it(name, () => {
+      const kernel = new FakeKernel();
+      const answer = kernel.ask(Opcode.FALLOCATE, fallocateBody(mode, offset, length));
+      assert.deepEqual([answer.error, answer.body.length], [error, 0]);
+      assert.deepEqual(kernel.disk.log, log);
+    });
+  }
+});
+
+describe('INTERRUPT', () => {
+  it('finds a request whose unique has all bits in use, and no other', (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    const kernel = new FakeKernel();
+    const held: (() => void)[] = [];
+    const read = kernel.disk.read.bind(kernel.disk);
+    kernel.disk.read = (...all) => void held.push(() => read(...all));
+    const uniques = [0xffff_ffff_ffff_fffcn, 0xffff_fffen, 0xffff_fffe_ffff_fffcn];
+    for (const unique of uniques) {
+      kernel.unique = unique;
+      kernel.send(Opcode.READ, readBody(1n, 0n, 512));
+    }
+    kernel.unique = 0x1000n;
+    kernel.send(Opcode.INTERRUPT, fields([8, 0xffff_ffff_ffff_fffdn]));
+    t.mock.timers.tick(60_000);
+    assert.deepEqual([...kernel.replies.keys()], [0xffff_ffff_ffff_fffcn]);
+    for (const run of held) run();
+    assert.deepEqual(
+      uniques.map((unique) => kernel.replies.get(unique)?.error),
+      [errno.EINTR, 0, 0],
+    );
+    assert.equal(kernel.protocol.open, 0);
+  });
+
+  it('never gives up a WRITE', (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    const kernel = new FakeKernel();
+    const held: (() => void)[] = [];
+    const write = kernel.disk.write.bind(kernel.disk);
+    kernel.disk.write = (...all) => void held.push(() => write(...all));
+    const unique = kernel.send(Opcode.WRITE, writeBody(1n, 0n, Buffer.alloc(512, 7)));
+    kernel.send(Opcode.INTERRUPT, fields([8, unique + 1n]));
+    t.mock.timers.tick(60_000);
+    assert.equal(kernel.replies.size, 0);
+    held[0]?.();
+    assert.equal(kernel.replies.get(unique)?.error, 0);
+    assert.equal(kernel.disk.content[511], 7);
+  });
+
+  it('comes too late for a READ that was answered, also when its place serves the next', (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    const kernel = new FakeKernel();
+    const first = kernel.send(Opcode.READ, readBody(1n, 0n, 512));
+    kernel.send(Opcode.INTERRUPT, fields([8, first + 1n]));
+    const held: (() => void)[] = [];
+    const read = kernel.disk.read.bind(kernel.disk);
+    kernel.disk.read = (...all) => void held.push(() => read(...all));
+    const second = kernel.send(Opcode.READ, readBody(1n, 0n, 512));
+    t.mock.timers.tick(60_000);
+    assert.ok(!kernel.replies.has(second));
+    held[0]?.();
+    assert.equal(kernel.replies.get(second)?.error, 0);
+  });
+});
+
+describe('notifications', () => {
+  it('STORE puts data into the page cache of the file', () => {
+    const kernel = new FakeKernel();
+    const data = Buffer.from('the end');
+    assert.equal(kernel.protocol.notifyStore(0x1_2345_6000n, data), 0);
+    const [{ code, body } = { code: 0, body: Buffer.alloc(0) }] = kernel.notifications;
+    assert.equal(code, Notify.STORE);
+    assert.deepEqual([body.readBigUInt64LE(0), body.readBigUInt64LE(8)], [1n, 0x1_2345_6000n]);
+    assert.deepEqual([body.readUInt32LE(16), body.readUInt32LE(20)], [data.length, 0]);
+    assert.ok(body.subarray(24).equals(data));
+  });
+});
+
+describe('requests that are nearly right', () => {
+  const VALID: readonly (readonly [opcode: number, body: Buffer])[] = [
+    [Opcode.GETATTR, fields([4, 1], [4, 0], [8, 1])],
+    [Opcode.SETATTR, Buffer.concat([fields([4, 0xfff], [4, 0], [8, 1]), Buffer.alloc(72)])],
+    [Opcode.OPEN, fields([4, O_RDWR], [4, 0])],
+    [Opcode.READ, readBody(1n, 4096n, 4096)],
+    [Opcode.WRITE, writeBody(1n, 4096n, Buffer.alloc(600))],
+    [Opcode.WRITE, writeBody(1n, 60_000n, Buffer.alloc(6000), { writeFlags: WriteFlag.CACHE })],
+    [Opcode.FLUSH, flushBody(1n)],
+    [Opcode.FSYNC, fsyncBody(1n)],
+    [Opcode.RELEASE, releaseBody(1n)],
+    [Opcode.FALLOCATE, fallocateBody(PUNCH_HOLE | KEEP_SIZE, 0n, 4096n)],
+    [Opcode.FALLOCATE, fallocateBody(ZERO_RANGE, 512n, 8192n)],
+    [Opcode.LSEEK, fields([8, 1], [8, 0], [4, 3], [4, 0])],
+    [Opcode.ACCESS, fields([4, 2], [4, 0])],
+    [Opcode.IOCTL, Buffer.alloc(32)],
+    [Opcode.INTERRUPT, fields([8, 0xfedc_ba98_0000_0001n])],
+    [Opcode.STATFS, Buffer.alloc(0)],
+  ];
+  const WITHOUT_REPLY: readonly number[] = [Opcode.INTERRUPT];
+  /** Sets a byte, or cuts the rest off. */
+  const change = fc.record({ at: fc.nat(100), value: fc.option(fc.constantFrom(0, 1, 127, 255)) });
+  const request = fc.tuple(fc.constantFrom(...VALID), fc.array(change, { maxLength: 3 }));
+
+  it('get one clean answer each, and ask the disk for nothing it does not have', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(request, { minLength: 1, maxLength: 12 }), async (requests) => {
+        const kernel = new FakeKernel();
+        const sent: bigint[] = [];
+        for (const [[opcode, valid], changes] of requests) {
+          let body = Buffer.from(valid);
+          for (const { at, value } of changes) {
+            if (at >= body.length) continue;
+            if (value === null) body = body.subarray(0, at);
+            else body[at] = value;
+          }
+          const unique = kernel.send(opcode, body);
+          if (!WITHOUT_REPLY.includes(opcode)) sent.push(unique);
+        }
+        await kernel.protocol.mended;
+        assert.equal(kernel.protocol.open, 0);
+        for (const unique of sent) assert.ok(kernel.replies.has(unique));
+        assert.equal(kernel.disk.content.length, SIZE);
+      }),
+      { numRuns: 1000 },
+    );
+  });
+});
+
+describe('many requests at once', () => {
+  for (const [name, options] of [
+    ['any alignment', {}],
+    ['blocks of 4096', { limits: { minimum: 4096, preferred: 4096, maximum: 8192 } }],
+    ['a disk that can neither zero nor FUA', { canZero: false, canFua: false }],
+  ] as const) {
+    it(`leave the disk as plain memory would be: ${name}`, async () => {
+      const random = seeded(name.length);
+      const pick = (below: number): number => Math.floor(random() * below);
+      const size = SIZE + 100;
+      const kernel = new FakeKernel({ size, shuffle: random, ...options });
+      const model = Buffer.alloc(size);
+      const fh = kernel.open(O_RDWR);
+      for (let round = 0; round < 200; round++) {
+        const checks: (() => void)[] = [];
+        // Ranges that are disjoint but share blocks.
+        for (let at = pick(4000); at < size - 1;) {
+          const length = Math.min(1 + pick(round % 2 === 0 ? 9000 : 300), size - at);
+          const [offset, kind] = [BigInt(at), pick(5)];
+          if (kind === 0) {
+            const expected = Buffer.from(model.subarray(at, at + length));
+            const unique = kernel.send(Opcode.READ, readBody(fh, offset, length));
+            checks.push(() => assert.ok(kernel.replies.get(unique)?.body.equals(expected)));
+          } else if (kind === 1) {
+            const mode = random() < 0.5 ? ZERO_RANGE : PUNCH_HOLE | KEEP_SIZE;
+            const unique = kernel.send(
+              Opcode.FALLOCATE,
+              fallocateBody(mode, offset, BigInt(length)),
+            );
+            model.fill(0, at, at + length);
+            checks.push(() => assert.equal(kernel.replies.get(unique)?.error, 0));
+          } else {
+            const flags = random() < 0.2 ? O_DSYNC : 0;
+            const data = Buffer.alloc(length, 1 + pick(255));
+            const unique = kernel.send(Opcode.WRITE, writeBody(fh, offset, data, { flags }));
+            data.copy(model, at);
+            checks.push(() =>
+              assert.equal(kernel.replies.get(unique)?.body.readUInt32LE(0), length),
+            );
+          }
+          at += length + (random() < 0.5 ? 0 : pick(3000));
+        }
+        const synced = kernel.send(Opcode.FSYNC, fsyncBody(fh));
+        while (kernel.protocol.open > 0) await new Promise((resolve) => setImmediate(resolve));
+        assert.equal(kernel.replies.get(synced)?.error, 0);
+        for (const check of checks) check();
+      }
+      assert.ok(kernel.disk.content.equals(model));
+    });
+  }
+});
