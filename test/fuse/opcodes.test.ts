@@ -5,6 +5,7 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { errno } from '../../src/errno.js';
 import { Fattr, Notify, O_DSYNC, Opcode, WriteFlag } from '../../src/fuse/constants.js';
+import { Slab } from '../../src/fuse/request-arena.js';
 import { FakeKernel, fields, readBody, writeBody } from '../support/fake-kernel.js';
 import { seeded } from '../support/memory-disk.js';
 
@@ -99,15 +100,14 @@ describe('each request', () => {
   it('that is no request is left alone', () => {
     const kernel = new FakeKernel();
     const fh = kernel.open(0);
-    const slab = { bytes: Buffer.alloc(8192), used: 0, held: 0 };
-    const view = new DataView(slab.bytes.buffer, slab.bytes.byteOffset, slab.bytes.length);
+    const slab = new Slab(8192);
     for (const [told, length] of [
       [40, 39],
       [41, 40],
       [0, 40],
     ] as const) {
-      view.setUint32(0, told, true);
-      kernel.protocol.handle({ ...slab, view }, length);
+      slab.view.setUint32(0, told, true);
+      kernel.protocol.handle(slab, length);
     }
     assert.equal(kernel.replies.size, 1);
     assert.equal(kernel.ask(Opcode.READ, readBody(fh, 0n, 1)).error, 0);
