@@ -19,14 +19,6 @@ export function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** A 64-bit count that must fit in a number. @throws RangeError */
-export function toNumber(value: bigint, what: string): number {
-  if (value > BigInt(Number.MAX_SAFE_INTEGER) || value < 0n) {
-    throw new RangeError(`${what} out of range: ${value.toString()}`);
-  }
-  return Number(value);
-}
-
 export class ByteReader {
   readonly #bytes: Buffer;
   readonly #view: DataView;

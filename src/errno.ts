@@ -7,7 +7,7 @@ import { getSystemErrorMap } from 'node:util';
  * The numbers of the machine that we run on (they are the same on x64 and arm64). A few that Node
  * does not list are added as asm-generic/errno.h has them.
  */
-export const errno = { ...constants.errno, ESHUTDOWN: 108, ENOTBLK: 15 } as const;
+export const errno = { ...constants.errno, ESHUTDOWN: 108 } as const;
 
 /** `EIO` for 5; `error 999` for a number nobody knows. */
 export function errnoName(code: number): string {

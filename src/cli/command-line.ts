@@ -123,14 +123,6 @@ function splitAtBracket(args: readonly string[]): { ours: readonly string[]; ser
   return { ours: args.slice(0, open), server };
 }
 
-/** The text of commander without its prefix and its full stop, as our other messages are. */
-function plainMessage(error: CommanderError): string {
-  return error.message
-    .replace(/^error: /, '')
-    .replace(/\n/g, ' ')
-    .replace(/\.$/, '');
-}
-
 /**
  * @param args without those of the interpreter
  * @throws UsageError
@@ -145,7 +137,7 @@ export function parseCommandLine(args: readonly string[]): CommandLine {
     if (error.code === 'commander.helpDisplayed') {
       return { kind: 'help', text: `${program.helpInformation()}${EXAMPLES}\n` };
     }
-    throw new UsageError(plainMessage(error), { cause: error });
+    throw UsageError.from(error);
   }
   const options = program.opts<Options>();
   if (options.version === true) return { kind: 'version' };

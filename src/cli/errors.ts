@@ -3,6 +3,12 @@
 /** A command line that cannot be understood: the usage follows the message, and the exit status is 2. */
 export class UsageError extends Error {
   override readonly name = 'UsageError';
+
+  /** An error of commander, without its prefix and its full stop, as our other messages are. */
+  static from(error: Error): UsageError {
+    const text = error.message.replace(/^error: /, '').replace(/\s*\n\s*/g, ' ');
+    return new UsageError(text.replace(/\.$/, ''), { cause: error });
+  }
 }
 
 /** Something that was asked for cannot be done: exit status 1. */

@@ -8,7 +8,7 @@
 
 import { native } from '../native.js';
 import { checkResult } from '../errno.js';
-import { TOO_LATE, within } from './deadline.js';
+import { TOO_LATE, within } from '../deadline.js';
 import { signalGroup } from './process-group.js';
 import type { Spawned } from './spawn.js';
 import { spawnDetached } from './spawn.js';

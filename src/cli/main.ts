@@ -1,12 +1,12 @@
 /** The command `tsnbdfuse`, from its arguments to its exit status. */
 
-import { readFileSync } from 'node:fs';
 import { enableTrace } from '../trace.js';
 import { parseCommandLine, USAGE } from './command-line.js';
 import type { CommandLine, MountCommand } from './command-line.js';
 import { InternalError, Interrupted, UsageError } from './errors.js';
 import { say, surviveClosedOutput } from './messages.js';
 import { Interruptions } from './signals.js';
+import { version } from './version.js';
 
 /** The errors whose message is all that the user needs. By name: not all of their files are loaded. */
 const EXPECTED = new Set([
@@ -16,13 +16,6 @@ const EXPECTED = new Set([
   'HandshakeError',
   'ErrnoError',
 ]);
-
-function version(): string {
-  const manifest = JSON.parse(
-    readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'),
-  ) as { version: string };
-  return manifest.version;
-}
 
 /**
  * @param args without those of the interpreter

@@ -6,8 +6,9 @@ function oneLine(text: string): string {
   return text.replace(/\s*\n\s*/g, ' ').replace(/[\u0000-\u001f\u007f]/g, '?');
 }
 
-export function say(message: string): void {
-  process.stderr.write(`tsnbdfuse: ${oneLine(message)}\n`);
+/** @param program whose message it is */
+export function say(message: string, program = 'tsnbdfuse'): void {
+  process.stderr.write(`${program}: ${oneLine(message)}\n`);
 }
 
 /**

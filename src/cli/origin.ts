@@ -3,7 +3,7 @@
 import type { NbdDisk } from '../nbd/nbd-disk.js';
 import type { Target } from '../nbd/export.js';
 import type { CaptiveServer } from './captive-server.js';
-import { TOO_LATE, within } from './deadline.js';
+import { TOO_LATE, within } from '../deadline.js';
 import { CommandError } from './errors.js';
 import { exitText } from './exit.js';
 import type { Exit } from './exit.js';
@@ -42,6 +42,7 @@ export class UriOrigin implements Origin {
   readonly mountSource: string;
   readonly #target: Target;
   readonly #deadline: number;
+  readonly #unwanted = new AbortController();
 
   /** @param deadline milliseconds */
   constructor(uri: string, target: Target, deadline: number) {
@@ -53,7 +54,11 @@ export class UriOrigin implements Origin {
 
   async connect(): Promise<NbdDisk> {
     const { connectDisk } = await import('../nbd/nbd-disk.js');
-    return connectDisk(this.#target, { deadline: this.#deadline, connections: CONNECTIONS });
+    return connectDisk(this.#target, {
+      deadline: this.#deadline,
+      connections: CONNECTIONS,
+      signal: this.#unwanted.signal,
+    });
   }
 
   explainLoss(reason: string): Promise<string> {
@@ -61,6 +66,7 @@ export class UriOrigin implements Origin {
   }
 
   close(): Promise<undefined> {
+    this.#unwanted.abort();
     return Promise.resolve(undefined);
   }
 }

@@ -1,6 +1,5 @@
 /** The command `tsnbdkit`: the embedded NBD server by itself. The entry point of bin/tsnbdkit. */
 
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import type { Disk } from '../disk/disk.js';
 import { DEFAULT_PORT, MAX_STRING } from '../nbd/constants.js';
@@ -9,7 +8,8 @@ import type { Listener } from '../server/listen.js';
 import type { Plugin } from '../server/plugins/index.js';
 import { enableTrace, traceServer } from '../trace.js';
 import { UsageError } from './errors.js';
-import { surviveClosedOutput } from './messages.js';
+import { say as tell, surviveClosedOutput } from './messages.js';
+import { version } from './version.js';
 
 const USAGE = `usage: tsnbdkit [options] PLUGIN ARGUMENT
        tsnbdkit --help`;
@@ -94,8 +94,7 @@ function parseCommandLine(args: readonly string[]): string | ServeCommand {
     if (error.code === 'commander.helpDisplayed') {
       return `${program.helpInformation()}${EXTRA_HELP}\n`;
     }
-    const text = error.message.replace(/^error: /, '').replace(/\s*\n\s*/g, ' ');
-    throw new UsageError(text.replace(/\.$/, ''), { cause: error });
+    throw UsageError.from(error);
   }
   const options = program.opts<Options>();
   if (options.version === true) return `tsnbdkit ${version()}\n`;
@@ -118,11 +117,6 @@ function parseCommandLine(args: readonly string[]): string | ServeCommand {
     throw new UsageError('--unix cannot be used with --port or --ipaddr');
   }
   return { plugin, argument, options, activated };
-}
-
-function version(): string {
-  const file = new URL('../../../package.json', import.meta.url);
-  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }
 
 /** The first descriptor passed by socket activation (sd_listen_fds(3)). */
@@ -240,10 +234,7 @@ async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-function say(message: string): void {
-  // Line breaks and the like may come along in a file name.
-  process.stderr.write(`tsnbdkit: ${message.replace(/\p{C}+/gu, '?')}\n`);
-}
+const say = (message: string): void => tell(message, 'tsnbdkit');
 
 process.exitCode = await main(process.argv.slice(2));
 

@@ -6,6 +6,13 @@
  */
 
 import { errno } from '../errno.js';
+import {
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  FALLOC_FL_ZERO_RANGE,
+  SEEK_DATA,
+  SEEK_HOLE,
+} from '../linux.js';
 import { DURABLE, NOT_DURABLE } from './disk.js';
 import type { Disk, Extent, Reply, ZeroOptions } from './disk.js';
 import { inTurn } from './parts.js';
@@ -15,15 +22,6 @@ import { WriteTracker } from './write-tracker.js';
 export const S_IFREG = 0o100000;
 const PERMISSIONS = 0o7777;
 const SET_ID_BITS = 0o6000;
-
-/** Bits of fallocate(2)'s mode. */
-export const FALLOC_FL_KEEP_SIZE = 0x01;
-export const FALLOC_FL_PUNCH_HOLE = 0x02;
-export const FALLOC_FL_ZERO_RANGE = 0x10;
-
-/** lseek(2)'s whence. */
-export const SEEK_DATA = 3;
-export const SEEK_HOLE = 4;
 
 const PUNCH: ZeroOptions = { fua: false, noHole: false };
 const KEEP_ALLOCATED: ZeroOptions = { fua: false, noHole: true };
@@ -157,10 +155,6 @@ export class DiskFile {
     return 0;
   }
 
-  released(forWriting: boolean): void {
-    if (forWriting) this.#writers--;
-  }
-
   /** Whether the disk was changed behind the page cache since it was last asked. */
   takeCacheStale(): boolean {
     const stale = this.#cacheStale;
@@ -198,7 +192,7 @@ export class DiskFile {
 
   /** The handle is gone for good. */
   releaseHandle(owner: bigint, forWriting: boolean, reply: Reply): void {
-    this.released(forWriting);
+    if (forWriting) this.#writers--;
     this.syncHandle(owner, {
       done: (code) => {
         if (this.#truncation?.owner === owner) this.#truncation = undefined;

@@ -1,10 +1,10 @@
 /** Making and ending a mount: by system calls as root, by the set-user-id fusermount3 as anybody else. */
 
-import { closeSync, existsSync } from 'node:fs';
 import { execa } from 'execa';
 import { checkResult, errno, errnoText } from '../errno.js';
 import { native } from '../native.js';
 import { traceMain } from '../trace.js';
+import { findHelper } from './available.js';
 import { MountError } from './errors.js';
 import { shellWord } from './mountpoint.js';
 
@@ -55,7 +55,7 @@ function attachBySystemCall(path: string, options: AttachOptions): number | unde
   if (result === -errno.ENODEV) result = native.mount(options.source, path, 'fuse', flags, data);
   if (result >= 0) return fd;
   native.close(fd);
-  if (result === -errno.EPERM && fusermount() !== undefined) {
+  if (result === -errno.EPERM) {
     traceMain('mount(2) is not permitted; trying fusermount3');
     return undefined;
   }
@@ -63,42 +63,14 @@ function attachBySystemCall(path: string, options: AttachOptions): number | unde
 }
 
 function deviceProblem(code: number): string {
-  switch (code) {
-    case errno.ENOENT:
-    case errno.ENODEV:
-    case errno.ENXIO:
-      return 'cannot open /dev/fuse: the kernel has no FUSE; load it with: modprobe fuse';
-    case errno.EACCES:
-    case errno.EPERM:
-      return 'cannot open /dev/fuse: permission denied; in a container, give it the device: --device /dev/fuse';
-    default:
-      return `cannot open /dev/fuse: ${errnoText(code)}`;
-  }
-}
-
-/** The helper's path, or undefined where it is not installed. */
-function fusermount(): string | undefined {
-  const folders = [...(process.env['PATH'] ?? '').split(':'), '/usr/bin', '/bin'];
-  return folders
-    .filter((folder) => folder.startsWith('/'))
-    .map((folder) => `${folder}/fusermount3`)
-    .find((path) => existsSync(path));
-}
-
-function helperOrThrow(): string {
-  const helper = fusermount();
-  if (helper === undefined) {
-    throw new MountError(
-      'fusermount3 is not installed, and only root can mount without it; install the package fuse3',
-    );
-  }
-  return helper;
+  const permitted = code !== errno.EACCES && code !== errno.EPERM;
+  const advice = permitted ? '' : '; in a container, give it the device: --device /dev/fuse';
+  return `cannot open /dev/fuse: ${errnoText(code)}${advice}`;
 }
 
 /** fusermount3 passes the descriptor over a socket that it finds by the variable _FUSE_COMMFD. */
 async function attachByHelper(path: string, options: AttachOptions): Promise<number> {
-  const helper = helperOrThrow();
-  if (!existsSync('/dev/fuse')) throw new MountError(deviceProblem(errno.ENOENT));
+  const helper = await findHelper();
   const pair = new Int32Array(2);
   checkResult(native.socketpair(pair), 'socketpair');
   const [ours, theirs] = [pair[0] ?? -1, pair[1] ?? -1];
@@ -115,7 +87,7 @@ async function attachByHelper(path: string, options: AttachOptions): Promise<num
       reject: false,
     });
     // Ours would keep the socket open after the helper has gone.
-    closeSync(theirs);
+    native.close(theirs);
     theirsOpen = false;
     const fd = await native.receiveDescriptor(ours);
     const result = await child;
@@ -123,7 +95,7 @@ async function attachByHelper(path: string, options: AttachOptions): Promise<num
     native.setNonblocking(fd, true);
     return fd;
   } finally {
-    if (theirsOpen) closeSync(theirs);
+    if (theirsOpen) native.close(theirs);
     native.close(ours);
   }
 }
@@ -150,7 +122,7 @@ export async function detach(path: string, lazy: boolean): Promise<number> {
     const result = await native.umount(path, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0));
     if (result !== -errno.EPERM) return result;
   }
-  const helper = fusermount();
+  const helper = await findHelper().catch(() => undefined);
   if (helper === undefined) return -errno.ENOENT;
   const result = await execa(helper, [lazy ? '-uz' : '-u', '--', path], {
     stdin: 'ignore',

@@ -1,6 +1,7 @@
 /** A disk, mounted as a file. */
 
 import { open, utimes } from 'node:fs/promises';
+import { TOO_LATE, within } from '../deadline.js';
 import { checkResult, errno, errnoText } from '../errno.js';
 import { fitDisk } from '../disk/fit.js';
 import { DiskFile } from '../disk/disk-file.js';
@@ -193,14 +194,14 @@ class DiskMount implements Mount {
     await this.#ownFile?.use('setting the times', (path) => utimes(path, time, time));
   }
 
-  #overrun(): Promise<void> {
+  async #overrun(): Promise<void> {
     if (!this.#warnedOverrun) {
       this.#warnedOverrun = true;
       this.#options.warn(
         `something was written past the end of ${this.#path}, which has ${this.#file.size.toString()} bytes: no space left on device`,
       );
     }
-    return within(MEND_DEADLINE, this.#mendSize(), undefined);
+    await within(this.#mendSize(), MEND_DEADLINE);
   }
 
   /**
@@ -256,7 +257,8 @@ class DiskMount implements Mount {
     const flushed = answered.then(
       () => new Promise<number>((resolve) => this.#file.sync({ done: resolve })),
     );
-    const flushError = await within(END_DEADLINE, flushed, errno.ETIMEDOUT);
+    const outcome = await within(flushed, END_DEADLINE);
+    const flushError = outcome === TOO_LATE ? errno.ETIMEDOUT : outcome;
     session?.close();
     if (error !== undefined) {
       // The mount is of no more use to anybody; leave none that only says so.
@@ -265,18 +267,5 @@ class DiskMount implements Mount {
     const { writeError } = this.#file;
     const end: MountEnd = { flushError, writeError };
     this.#resolveEnded(error === undefined ? end : { ...end, error });
-  }
-}
-
-/** What the promise resolves to, or `instead` after so many milliseconds. */
-async function within<T>(milliseconds: number, promise: Promise<T>, instead: T): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<T>((resolve) => {
-    timer = setTimeout(() => resolve(instead), milliseconds);
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
   }
 }

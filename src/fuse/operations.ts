@@ -3,10 +3,11 @@
 import { errno } from '../errno.js';
 import type { Reply } from '../disk/disk.js';
 import type { AttributeChange } from '../disk/disk-file.js';
-import { SEEK_DATA, SEEK_HOLE } from '../disk/disk-file.js';
+import { SEEK_DATA, SEEK_HOLE } from '../linux.js';
 import {
   Fattr,
   GETATTR_FH,
+  IN_HEADER_BYTES,
   O_ACCMODE,
   O_DSYNC,
   O_RDONLY,
@@ -14,6 +15,7 @@ import {
   OpenFlag,
   OUT_HEADER_BYTES,
   ROOT_ID,
+  WRITE_DATA_AT,
   W_OK,
   WriteFlag,
 } from './constants.js';
@@ -116,8 +118,8 @@ export const read: Operation = (protocol, request) => {
   protocol.file.disk.read(offset, count, request);
 };
 
-/** The data stand behind write_in, 40 bytes. */
-const WRITE_IN_BYTES = 40;
+/** The data stand behind write_in. */
+const WRITE_IN_BYTES = WRITE_DATA_AT - IN_HEADER_BYTES;
 
 export const write: Operation = (protocol, request) => {
   const { bytes, view } = request.slab;

@@ -5,22 +5,12 @@
 
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
+import { deviceNumbers } from '../device-number.js';
 import { traceMain } from '../trace.js';
 import { findMount } from './mountpoint.js';
 
 /** Opens nothing, and so asks the mount nothing; open(2) has it so on x64 and arm64. */
 const O_PATH = 0o10000000;
-
-/** `0:52` as stat(2) has it (gnu_dev_makedev(3)). */
-function deviceNumber(device: string): bigint {
-  const [major = 0n, minor = 0n] = device.split(':').map(BigInt);
-  return (
-    (minor & 0xffn) |
-    ((major & 0xfffn) << 8n) |
-    ((minor & ~0xffn) << 12n) |
-    ((major & ~0xfffn) << 32n)
-  );
-}
 
 export class OwnFile {
   /** Absolute. */
@@ -54,7 +44,8 @@ export class OwnFile {
       const handle = await open(this.path, O_PATH | constants.O_NOFOLLOW);
       try {
         const { dev } = await handle.stat({ bigint: true });
-        if (dev !== deviceNumber(this.device)) throw new Error('the mount has left its place');
+        const { major, minor } = deviceNumbers(dev);
+        if (`${major}:${minor}` !== this.device) throw new Error('the mount has left its place');
         await run(`/proc/self/fd/${handle.fd}`);
       } finally {
         await handle.close();

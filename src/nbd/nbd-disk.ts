@@ -11,6 +11,7 @@ import type {
   WriteOptions,
   ZeroOptions,
 } from '../disk/disk.js';
+import { within } from '../deadline.js';
 import { eachPart } from '../disk/parts.js';
 import { traceNbd } from '../trace.js';
 import { NbdConnection } from './connection.js';
@@ -24,10 +25,21 @@ export interface ConnectOptions {
   readonly deadline: number;
   /** How many connections at the most; more than one only where the server advertises multi-conn. */
   readonly connections: number;
+  /** Ends the attempt early. */
+  readonly signal?: AbortSignal;
 }
 
+/**
+ * Milliseconds that the further connections may take before the disk is used without them. A server
+ * may advertise multi-conn and take fewer clients than we would like, as qemu-nbd --shared=2 does: it
+ * lets the others wait. Those that come about later join in.
+ */
+const JOIN_PATIENCE = 300;
 /** Milliseconds for what is in flight when the disk is closed. */
 const CLOSE_DEADLINE = 10_000;
+
+/** How many further connections are made at a time. */
+const MAX_JOINING = 4;
 
 /** The most that one TRIM, WRITE_ZEROES or BLOCK_STATUS may span: a 32-bit length, kept aligned to any block. */
 const MAX_RANGE = 0x1_0000_0000 - 65536;
@@ -39,29 +51,36 @@ const MAX_RANGE = 0x1_0000_0000 - 65536;
 export async function connectDisk(target: Target, options: ConnectOptions): Promise<NbdDisk> {
   // The first one tells whether there may be more: a server that takes one client only would keep
   // the others waiting, and qemu-nbd ends when its last client leaves, so that nothing may be probed.
-  const { transport, negotiated } = await openExport(target, { deadline: options.deadline });
+  const { deadline, signal } = options;
+  const { transport, negotiated } = await openExport(target, { deadline, signal });
   const disk = new NbdDisk(negotiated);
   disk.addConnection(transport, negotiated);
-  const more = disk.info.canMultiConn ? options.connections - 1 : 0;
-  const limit = pLimit(4);
-  await Promise.all(
-    Array.from({ length: more }, () =>
-      limit(async () => {
-        try {
-          const next = await openExport(target, { deadline: options.deadline });
-          if (sameExport(next.negotiated, negotiated)) {
-            disk.addConnection(next.transport, next.negotiated);
-          } else {
-            next.transport.close();
-          }
-        } catch (error) {
-          // One connection does the job as well, only slower.
-          traceNbd('no further connection: %s', error);
-        }
-      }),
-    ),
-  );
+  if (disk.info.canMultiConn) {
+    await within(joinMore(disk, negotiated, target, options), JOIN_PATIENCE);
+  }
   return disk;
+}
+
+/** Adds further connections to a disk that has one, until it is closed or lost. Never rejects. */
+async function joinMore(
+  disk: NbdDisk,
+  first: NegotiatedExport,
+  target: Target,
+  { connections, deadline, signal }: ConnectOptions,
+): Promise<void> {
+  const signals = signal === undefined ? [disk.over] : [disk.over, signal];
+  const limit = pLimit(MAX_JOINING);
+  const join = async (): Promise<void> => {
+    try {
+      const next = await openExport(target, { deadline, signal: AbortSignal.any(signals) });
+      if (sameExport(next.negotiated, first)) disk.addConnection(next.transport, next.negotiated);
+      else next.transport.close();
+    } catch (error) {
+      // One connection does the job as well, only slower.
+      traceNbd('no further connection: %s', error);
+    }
+  };
+  await Promise.all(Array.from({ length: connections - 1 }, () => limit(join)));
 }
 
 function sameExport(a: NegotiatedExport, b: NegotiatedExport): boolean {
@@ -78,6 +97,7 @@ export class NbdDisk implements Disk {
   readonly info: DiskInfo;
   readonly #connections: NbdConnection[] = [];
   #closed: Promise<void> | undefined;
+  readonly #over = new AbortController();
   /** Why the server is gone, as the end of a sentence about it. */
   #lost: string | undefined;
   #onLost: ((reason: string) => void) | undefined;
@@ -121,6 +141,11 @@ export class NbdDisk implements Disk {
     );
   }
 
+  /** Given when the disk is lost or about to be closed. */
+  get over(): AbortSignal {
+    return this.#over.signal;
+  }
+
   /** How many connections are in use. */
   get connections(): number {
     return this.#connections.length;
@@ -131,6 +156,7 @@ export class NbdDisk implements Disk {
     // others would promise too much.
     if (this.#lost !== undefined) return;
     this.#lost = reason;
+    this.#over.abort();
     for (const connection of this.#connections) connection.abort();
     this.#onLost?.(reason);
   }
@@ -209,6 +235,7 @@ export class NbdDisk implements Disk {
   }
 
   async #close(): Promise<void> {
+    this.#over.abort();
     await Promise.all(this.#connections.map((connection) => connection.close(CLOSE_DEADLINE)));
   }
 }

@@ -21,6 +21,8 @@ const RETRY_EVERY = 20;
 export interface OpenOptions extends Omit<HandshakeOptions, 'exportName'> {
   /** Milliseconds for all of it. */
   readonly deadline: number;
+  /** Ends it early, with an error that is of no interest then. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface OpenedExport {
@@ -35,11 +37,11 @@ export interface OpenedExport {
 export async function openExport(target: Target, options: OpenOptions): Promise<OpenedExport> {
   checkExportName(target.exportName);
   const until = performance.now() + options.deadline;
-  const transport = await openTransport(target.address, options.deadline);
+  const transport = await openTransport(target.address, options.deadline, options.signal);
   try {
     const { exportName } = target;
     const dialogue = clientHandshake({ ...options, exportName });
-    const negotiated = await converse(transport, dialogue, timeLeft(until));
+    const negotiated = await converse(transport, dialogue, timeLeft(until), options.signal);
     return { transport, negotiated };
   } catch (error) {
     transport.close();
@@ -83,14 +85,19 @@ const timeLeft = (until: number): number => Math.max(1, until - performance.now(
 /**
  * Connects to an address; a name with several addresses is tried at each of them in turn.
  * @param deadline milliseconds for all of it
- * @throws HandshakeError with one line for the user that names the server
+ * @param signal ends it early
+ * @throws HandshakeError with one line for the user that names the server; AbortError
  */
-export async function openTransport(address: Address, deadline: number): Promise<Transport> {
+export async function openTransport(
+  address: Address,
+  deadline: number,
+  signal?: AbortSignal,
+): Promise<Transport> {
   const until = performance.now() + deadline;
   const fd =
     address.kind === 'unix'
-      ? await connectUnix(address, until)
-      : await connectTcp(address.host, address.port, until);
+      ? await connectUnix(address, until, signal)
+      : await connectTcp(address.host, address.port, until, signal);
   return orClose(fd, () => new FdTransport(fd));
 }
 
@@ -111,6 +118,7 @@ function cannotConnect(address: Address, why: string): HandshakeError {
 async function connectUnix(
   address: Extract<Address, { kind: 'unix' }>,
   until: number,
+  signal: AbortSignal | undefined,
 ): Promise<number> {
   for (;;) {
     const fd = native.unixConnect(address.path);
@@ -122,14 +130,19 @@ async function connectUnix(
     if (performance.now() >= until) {
       throw cannotConnect(address, 'its queue of connections is full and it accepts none');
     }
-    await sleep(RETRY_EVERY);
+    await sleep(RETRY_EVERY, undefined, { signal });
   }
 }
 
-async function connectTcp(host: string, port: number, until: number): Promise<number> {
+async function connectTcp(
+  host: string,
+  port: number,
+  until: number,
+  signal: AbortSignal | undefined,
+): Promise<number> {
   const shown: Address = { kind: 'tcp', host, port };
   let why = 'it has no address';
-  const addresses = await resolveHost(shown, host, until);
+  const addresses = await resolveHost(shown, host, until, signal);
   for (const [i, address] of addresses.entries()) {
     const fd = native.tcpConnect(address, port);
     if (fd < 0) {
@@ -138,20 +151,27 @@ async function connectTcp(host: string, port: number, until: number): Promise<nu
     }
     // One address that swallows everything leaves the others their share of the time.
     const share = timeLeft(until) / (addresses.length - i);
-    const code = await orClose(fd, () => connected(fd, share));
+    const code = await orClose(fd, () => connected(fd, share, signal));
     if (code === 0) return fd;
     native.close(fd);
+    signal?.throwIfAborted();
     why = code === errno.ETIMEDOUT ? 'no answer in time' : errnoText(code);
   }
   throw cannotConnect(shown, why);
 }
 
-async function resolveHost(shown: Address, host: string, until: number): Promise<string[]> {
+async function resolveHost(
+  shown: Address,
+  host: string,
+  until: number,
+  signal: AbortSignal | undefined,
+): Promise<string[]> {
   // A scope (%eth0) is part of the address.
   if (isIP(host.replace(/%.*$/, '')) !== 0) return [host];
   const stop = new AbortController();
   try {
-    const late = sleep(timeLeft(until), undefined, { signal: stop.signal });
+    const ends = signal === undefined ? stop.signal : AbortSignal.any([stop.signal, signal]);
+    const late = sleep(timeLeft(until), undefined, { signal: ends });
     const found = await Promise.race([lookup(host, { all: true }), late]);
     if (found === undefined) throw cannotConnect(shown, 'its name was not resolved in time');
     return found.map(({ address }) => address);
@@ -172,12 +192,13 @@ async function resolveHost(shown: Address, host: string, until: number): Promise
 /**
  * Waits for a connection that was started.
  * @param deadline milliseconds
- * @returns 0 or a positive errno
+ * @returns 0 or a positive errno, ECANCELED after the signal
  */
-function connected(fd: number, deadline: number): Promise<number> {
+function connected(fd: number, deadline: number, signal: AbortSignal | undefined): Promise<number> {
   return new Promise((resolve) => {
     const end = (code: number): void => {
       clearTimeout(timer);
+      signal?.removeEventListener('abort', aborted);
       watcher.close();
       resolve(code);
     };
@@ -186,6 +207,8 @@ function connected(fd: number, deadline: number): Promise<number> {
       end(code === 0 && status < 0 ? -status : code);
     });
     const timer = setTimeout(() => end(errno.ETIMEDOUT), deadline);
+    const aborted = (): void => end(errno.ECANCELED);
+    signal?.addEventListener('abort', aborted);
     watcher.start(WRITABLE);
   });
 }

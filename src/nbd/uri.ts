@@ -23,11 +23,6 @@ const IPV6_ADDRESS = /^[^%]+(%[\w.-]{1,15})?$/;
 
 type Fail = (problem: string) => never;
 
-/** Whether a word is meant as an NBD URI, right or wrong, and not as a path. */
-export function isNbdUri(text: string): boolean {
-  return /^nbds?[:+]/i.test(text);
-}
-
 /**
  * `nbd://host[:port][/export]` or `nbd+unix:///[export]?socket=PATH`. The parts are taken as they are
  * written: a general URL parser would mend some of what is wrong without a word.

@@ -6,10 +6,11 @@ import type { Disk } from '../disk/disk.js';
 import { native } from '../native.js';
 import { traceServer } from '../trace.js';
 import { converse } from '../transport/dialogue.js';
+import { FdTransport } from '../transport/fd-transport.js';
+import type { Transport } from '../transport/transport.js';
 import { Connection } from './connection.js';
 import { handshake } from './handshake.js';
 import type { Listener } from './listen.js';
-import { SocketTransport } from './socket-transport.js';
 
 const MAX_CONNECTIONS = 64;
 /** Milliseconds. */
@@ -51,7 +52,9 @@ export function serve(
 }
 
 interface Client {
-  readonly transport: SocketTransport;
+  readonly transport: Transport;
+  /** Ends its handshake. */
+  readonly unwanted: AbortController;
   /** Undefined during the handshake. */
   connection: Connection | undefined;
   /** Never rejects. */
@@ -91,7 +94,8 @@ class DiskServer implements Server {
       return;
     }
     const client: Client = {
-      transport: new SocketTransport(fd),
+      transport: new FdTransport(fd),
+      unwanted: new AbortController(),
       connection: undefined,
       gone: Promise.resolve(),
     };
@@ -104,11 +108,11 @@ class DiskServer implements Server {
 
   /** From the first byte to the last one. */
   async #attend(client: Client): Promise<void> {
-    const { transport } = client;
+    const { transport, unwanted } = client;
     try {
       const offered = { name: this.#options.exportName ?? '', info: this.#disk.info };
       const deadline = this.#options.handshakeDeadline ?? HANDSHAKE_DEADLINE;
-      const agreed = await converse(transport, handshake(offered), deadline);
+      const agreed = await converse(transport, handshake(offered), deadline, unwanted.signal);
       if (agreed === undefined) {
         traceServer('client left after its handshake');
         transport.flush();
@@ -136,7 +140,7 @@ class DiskServer implements Server {
     for (const listener of this.#listeners) listener.close();
     const clients = [...this.#clients];
     for (const client of clients) {
-      if (client.connection === undefined) client.transport.endInput();
+      if (client.connection === undefined) client.unwanted.abort();
       else client.connection.shutdown();
     }
     const deadline = setTimeout(() => {

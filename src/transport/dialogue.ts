@@ -49,12 +49,15 @@ export function* say(message: Buffer): Generator<Step, void, Buffer> {
  * the transport can go on to its next owner; it stays open, also when the dialogue fails.
  *
  * @param deadline milliseconds for the whole dialogue
- * @throws what the dialogue throws; EndOfStreamError; DeadlineError; ErrnoError of the transport
+ * @param signal ends it early
+ * @throws what the dialogue throws; EndOfStreamError; DeadlineError; ErrnoError of the transport; the
+ *   signal's reason
  */
 export function converse<T>(
   transport: Transport,
   dialogue: Dialogue<T>,
   deadline: number,
+  signal?: AbortSignal,
 ): Promise<T> {
   return new Promise((resolve, reject) => {
     let place = NOTHING;
@@ -66,12 +69,19 @@ export function converse<T>(
       if (over) return;
       over = true;
       clearTimeout(timer);
+      signal?.removeEventListener('abort', aborted);
       transport.pause();
       settle();
     };
     const fail = (error: unknown): void =>
       end(() => reject(error instanceof Error ? error : new Error(String(error))));
     const timer = setTimeout(() => fail(new DeadlineError(deadline)), deadline);
+    const aborted = (): void => fail(signal?.reason);
+    if (signal?.aborted === true) {
+      aborted();
+      return;
+    }
+    signal?.addEventListener('abort', aborted);
 
     /** Resumes the dialogue with what it asked for, until it needs something again. */
     const advance = (input: Buffer): void => {

@@ -1,15 +1,15 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { HEADROOM } from '../../src/disk/disk.js';
+import { DiskFile } from '../../src/disk/disk-file.js';
+import { errno } from '../../src/errno.js';
 import {
-  DiskFile,
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
   FALLOC_FL_ZERO_RANGE,
   SEEK_DATA,
   SEEK_HOLE,
-} from '../../src/disk/disk-file.js';
-import { errno } from '../../src/errno.js';
+} from '../../src/linux.js';
 import { MemoryDisk } from '../support/memory-disk.js';
 import type { MemoryDiskOptions } from '../support/memory-disk.js';
 
@@ -259,7 +259,7 @@ describe('DiskFile: holes', () => {
     file.open(true);
     assert.equal(seek(file, 0n, SEEK_DATA), 0n);
     assert.equal(seek(file, 0n, SEEK_HOLE), BigInt(SIZE));
-    file.released(true);
+    file.releaseHandle(1n, true, { done: () => undefined });
     assert.equal(seek(file, 0n, SEEK_DATA), 4096n);
     assert.equal(seek(holey({ canExtents: false }), 0n, SEEK_HOLE), BigInt(SIZE));
     const failing = makeFile();

@@ -911,6 +911,32 @@ describe('connecting to a disk', TIMED, () => {
     await disk.close();
   });
 
+  // An empty greeting keeps a client waiting. With the deadline of a day the test would hang if any
+  // of that were waited for to its end.
+  const PATIENT = { deadline: 24 * 3600 * 1000, connections: 4 };
+
+  it('does not wait for those that the server keeps waiting, which join in later', async () => {
+    const target = await serve((i) => (i < 2 ? oldstyle(MIB_SIZE, MULTI_CONN) : Buffer.alloc(0)));
+    const disk = await connectDisk(target, PATIENT);
+    assert.equal(disk.connections, 2);
+    await until('the others have connected', () => peers.length === 4);
+    peers[2]?.send(oldstyle(MIB_SIZE, MULTI_CONN));
+    await until('one has joined', () => disk.connections === 3);
+    await disk.close();
+    // The one that still waits is given up with the disk.
+    await peers[3]?.gone();
+  });
+
+  it('ends early when it is not wanted any more', async () => {
+    const target = await serve(() => Buffer.alloc(0));
+    const stop = new AbortController();
+    const connecting = connectDisk(target, { ...PATIENT, signal: stop.signal });
+    await until('it has connected', () => peers.length === 1);
+    stop.abort();
+    await assert.rejects(connecting);
+    await peers[0]?.gone();
+  });
+
   it('does not mix exports that differ', async () => {
     const others = [
       oldstyle(MIB_SIZE, MULTI_CONN),

@@ -1,6 +1,7 @@
 /** What the system tells of a block device. */
 
 import { readFile } from 'node:fs/promises';
+import { deviceNumbers } from '../../device-number.js';
 
 export interface BlockDeviceQueue {
   /** In bytes, a power of two. */
@@ -33,13 +34,5 @@ export async function blockDeviceQueue(rdev: bigint): Promise<BlockDeviceQueue> 
   return {
     logicalBlock: isBlock ? block : DEFAULT_BLOCK,
     rotational: (await tell('rotational')) === '1',
-  };
-}
-
-/** The two numbers in a dev_t, as makedev(3) of Linux puts them together. */
-export function deviceNumbers(rdev: bigint): { major: number; minor: number } {
-  return {
-    major: Number(((rdev >> 32n) & 0xfffff000n) | ((rdev >> 8n) & 0xfffn)),
-    minor: Number(((rdev >> 12n) & 0xffffff00n) | (rdev & 0xffn)),
   };
 }

@@ -14,6 +14,13 @@ import type {
   ZeroOptions,
 } from '../../disk/disk.js';
 import { errno } from '../../errno.js';
+import {
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  FALLOC_FL_ZERO_RANGE,
+  SEEK_DATA,
+  SEEK_HOLE,
+} from '../../linux.js';
 import { native } from '../../native.js';
 import { FileFlush } from './file-flush.js';
 
@@ -23,12 +30,6 @@ const KEPT_BYTES = 32 * 1024 * 1024;
 const MAX_EXTENTS = 64;
 /** Written at once where the file system has no other way to zero. */
 const ZEROES = Buffer.alloc(1024 * 1024);
-
-const KEEP_SIZE = 1;
-const PUNCH_HOLE = 2;
-const ZERO_RANGE = 16;
-const SEEK_DATA = 3;
-const SEEK_HOLE = 4;
 
 export class FileDisk implements Disk {
   readonly info: DiskInfo;
@@ -100,7 +101,7 @@ export class FileDisk implements Disk {
 
   /** Punches a hole, or does nothing where that cannot be: a trim is a hint. */
   trim(offset: bigint, length: bigint, _options: WriteOptions, reply: Reply): void {
-    void this.#allocate(PUNCH_HOLE, offset, length).then((code) => {
+    void this.#allocate(FALLOC_FL_PUNCH_HOLE, offset, length).then((code) => {
       reply.done(code === errno.EOPNOTSUPP ? 0 : code);
     });
   }
@@ -111,7 +112,9 @@ export class FileDisk implements Disk {
 
   /** @returns 0 or a positive errno */
   async #zero(offset: bigint, length: bigint, noHole: boolean): Promise<number> {
-    for (const mode of noHole ? [ZERO_RANGE] : [PUNCH_HOLE, ZERO_RANGE]) {
+    for (const mode of noHole
+      ? [FALLOC_FL_ZERO_RANGE]
+      : [FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE]) {
       const code = await this.#allocate(mode, offset, length);
       if (code !== errno.EOPNOTSUPP) return code;
     }
@@ -135,7 +138,7 @@ export class FileDisk implements Disk {
   /** @returns 0 or a positive errno, EOPNOTSUPP where the file system has no such thing */
   async #allocate(mode: number, offset: bigint, length: bigint): Promise<number> {
     if (this.#missing.has(mode)) return errno.EOPNOTSUPP;
-    const code = -(await native.fallocate(this.#fd, mode | KEEP_SIZE, offset, length));
+    const code = -(await native.fallocate(this.#fd, mode | FALLOC_FL_KEEP_SIZE, offset, length));
     if (code !== errno.EOPNOTSUPP && code !== errno.ENOSYS) return code;
     this.#missing.add(mode);
     return errno.EOPNOTSUPP;

@@ -5,6 +5,7 @@ import type { BigIntStats } from 'node:fs';
 import { promisify } from 'node:util';
 import type { DiskInfo } from '../../disk/disk.js';
 import { ErrnoError } from '../../errno.js';
+import { SEEK_END } from '../../linux.js';
 import { native } from '../../native.js';
 import { DEFAULT_MAX_PAYLOAD } from '../../nbd/constants.js';
 import { blockDeviceQueue } from './block-device.js';
@@ -12,7 +13,6 @@ import { FileDisk } from './file-disk.js';
 import { PluginError } from './index.js';
 import type { PluginOptions } from './index.js';
 
-const SEEK_END = 2;
 /** Positions beyond it could not be told to fs.write exactly. */
 const MAX_FILE_SIZE = BigInt(Number.MAX_SAFE_INTEGER);
 

@@ -12,7 +12,7 @@ import {
   zeroDisk,
 } from '../../../src/disk/promises.js';
 import { native } from '../../../src/native.js';
-import { deviceNumbers } from '../../../src/server/plugins/block-device.js';
+import { deviceNumbers } from '../../../src/device-number.js';
 import { openFile } from '../../../src/server/plugins/file.js';
 import { FileFlush } from '../../../src/server/plugins/file-flush.js';
 import { exerciseDisk } from '../../support/server-model.js';

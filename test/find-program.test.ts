@@ -3,7 +3,7 @@ import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { findProgram } from '../../src/cli/find-program.js';
+import { findProgram } from '../src/find-program.js';
 
 describe('findProgram', () => {
   let folder = '';
