@@ -19,16 +19,39 @@ export type Address =
   | { readonly kind: 'unix'; readonly path: string }
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number };
 
+/** What a connection has to be encrypted with. Its presence means: with TLS, or not at all. */
+export interface TlsSettings {
+  /** X.509 certificates, a pre-shared key, or encryption without knowing with whom. */
+  readonly type: 'x509' | 'psk' | 'anon';
+  /** Against which the server's certificate is checked, where it is not the host of the address. */
+  readonly hostname: string | undefined;
+  /** False: whoever answers is believed. */
+  readonly verifyPeer: boolean;
+  /** A folder with ca-cert.pem, and perhaps client-cert.pem, client-key.pem and ca-crl.pem. */
+  readonly certificates: string | undefined;
+  /** A file with lines of the form user:hexadecimal-key. */
+  readonly pskFile: string | undefined;
+  /** Which line of that file; otherwise the name of the user who runs us. */
+  readonly username: string | undefined;
+}
+
 /** An export of a server. */
 export interface Target {
   readonly address: Address;
   readonly exportName: string;
+  /** Undefined: without encryption. */
+  readonly tls?: TlsSettings | undefined;
 }
 
 /** For messages: `host:10809`, `/run/socket`, or `@name` for an abstract socket. */
 export function addressText(address: Address): string {
-  // A path may hold what a terminal would obey.
-  if (address.kind === 'unix') return address.path.replace(/^\0/, '@').replace(/\p{Cc}/gu, '?');
-  const host = address.host.includes(':') ? `[${address.host}]` : address.host;
-  return `${host}:${address.port}`;
+  switch (address.kind) {
+    case 'unix':
+      // A path may hold what a terminal would obey.
+      return address.path.replace(/^\0/, '@').replace(/\p{Cc}/gu, '?');
+    case 'tcp': {
+      const host = address.host.includes(':') ? `[${address.host}]` : address.host;
+      return `${host}:${address.port}`;
+    }
+  }
 }
