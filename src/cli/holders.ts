@@ -1,5 +1,5 @@
 /**
- * Who has a file open. Links in /proc are read and never followed, so that a file which we serve
+ * Who has a file open, or anything in a directory. Links in /proc are read and never followed, so that a file which we serve
  * ourselves is not touched.
  */
 
@@ -11,11 +11,16 @@ async function list(folder: string): Promise<string[]> {
 }
 
 async function processHolds(pid: string, path: string): Promise<boolean> {
-  for (const fd of await list(`/proc/${pid}/fd`)) {
-    const target = await readlink(`/proc/${pid}/fd/${fd}`).catch(() => undefined);
-    if (target === path) return true;
+  const links = (await list(`/proc/${pid}/fd`)).map((fd) => `fd/${fd}`);
+  for (const link of [...links, 'cwd']) {
+    const target = await readlink(`/proc/${pid}/${link}`).catch(() => undefined);
+    if (target !== undefined && isIn(target, path)) return true;
   }
   return false;
+}
+
+function isIn(target: string, path: string): boolean {
+  return target === path || target.startsWith(`${path}/`);
 }
 
 /**
@@ -33,7 +38,7 @@ export async function findHolders(path: string): Promise<string[]> {
   for (const device of await list('/sys/block')) {
     if (!device.startsWith('loop')) continue;
     const file = await readFile(`/sys/block/${device}/loop/backing_file`, 'utf8').catch(() => '');
-    if (file.trimEnd() === path) holders.push(`/dev/${device}`);
+    if (isIn(file.trimEnd(), path)) holders.push(`/dev/${device}`);
   }
   return holders;
 }

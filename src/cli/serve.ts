@@ -1,10 +1,12 @@
 /** The life of a mount: from the checks before it to the exit status after it. */
 
-import { open } from 'node:fs/promises';
+import { open, readdir } from 'node:fs/promises';
 import { constants } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { errnoText } from '../errno.js';
 import { checkMountpoint, unmountCommand } from '../fuse/mountpoint.js';
+import type { Mountpoint } from '../fuse/mountpoint.js';
 import type { Mount, MountEnd } from '../fuse/mount.js';
 import type { NbdDisk } from '../nbd/nbd-disk.js';
 import { traceMain } from '../trace.js';
@@ -44,6 +46,12 @@ export async function serve(command: MountCommand, interruptions: Interruptions)
   const origin = await openOrigin(command);
   try {
     const disk = await connect(origin, interruptions);
+    if (mountpoint.hides) {
+      // The server may serve what is about to be hidden, an image of that name: what it opens from now
+      // on would be the mount itself.
+      disk.joinNoMore();
+      if (mountpoint.name !== undefined) warnHidden(mountpoint);
+    }
     const session = new Session(command, mountpoint, origin, disk, pidfile);
     const status = await session.run(interruptions);
     return Math.max(status, await closeOrigin(origin, session.gaveUp));
@@ -52,6 +60,12 @@ export async function serve(command: MountCommand, interruptions: Interruptions)
     await origin.close(false);
     throw error;
   }
+}
+
+function warnHidden({ shown, shownFile }: Mountpoint): void {
+  say(
+    `${shown} is not empty: what is in it is hidden until the unmount; an existing file, or an empty directory, hides nothing (${shownFile})`,
+  );
 }
 
 /** @returns the exit status as far as the end of the server goes */
@@ -102,7 +116,7 @@ async function openOrigin(command: MountCommand): Promise<Origin> {
 /** From a connected disk to a closed one. */
 class Session {
   readonly #command: MountCommand;
-  readonly #mountpoint: string;
+  readonly #mountpoint: Mountpoint;
   readonly #origin: Origin;
   readonly #disk: NbdDisk;
   readonly #pidfile: Pidfile | undefined;
@@ -115,7 +129,7 @@ class Session {
 
   constructor(
     command: MountCommand,
-    mountpoint: string,
+    mountpoint: Mountpoint,
     origin: Origin,
     disk: NbdDisk,
     pidfile: Pidfile | undefined,
@@ -131,16 +145,16 @@ class Session {
     };
   }
 
-  /** As the user wrote the mountpoint. */
+  /** The file with the disk, as the user wrote it. */
   get #shown(): string {
-    return this.#command.mountpoint;
+    return this.#mountpoint.shownFile;
   }
 
   async #reportLoss(loss: Promise<string>): Promise<void> {
     const what = await loss;
     say(
       this.#mounted
-        ? `${what}; ${this.#shown} now gives I/O errors: unmount it with: ${unmountCommand(this.#shown)}`
+        ? `${what}; ${this.#shown} now gives I/O errors: unmount it with: ${unmountCommand(this.#mountpoint.shown)}`
         : `${what}; what was written last to ${this.#shown} may be lost`,
     );
   }
@@ -230,7 +244,7 @@ class Session {
     let holders: string[] = [];
     const end = Date.now() + BUSY_PATIENCE;
     while (result === -constants.errno.EBUSY) {
-      holders = await findHolders(this.#mountpoint);
+      holders = await findHolders(this.#mountpoint.path);
       // Nobody to be named: it was closed meanwhile, or the close is not over.
       if (holders.length > 0 || Date.now() > end) break;
       await delay(BUSY_INTERVAL);
@@ -241,7 +255,7 @@ class Session {
     if (result === -constants.errno.EBUSY) {
       const who = holders.length === 0 ? '' : `, held by ${holders.join(', ')}`;
       say(
-        `${this.#shown} is busy${who}; close it and unmount with: ${unmountCommand(this.#shown)}, or send the signal again to detach it now`,
+        `${this.#shown} is busy${who}; close it and unmount with: ${unmountCommand(this.#mountpoint.shown)}, or send the signal again to detach it now`,
       );
       return;
     }
@@ -267,12 +281,16 @@ class Session {
 
   /** By another thread, as it is this one that answers. @returns whether it worked */
   async #sync(): Promise<boolean> {
+    const { path, name } = this.#mountpoint;
     try {
-      const file = await open(this.#mountpoint, 'r');
-      try {
-        await file.sync();
-      } finally {
-        await file.close();
+      const names = name === undefined ? [''] : await readdir(path);
+      for (const one of names) {
+        const file = await open(join(path, one), 'r');
+        try {
+          await file.sync();
+        } finally {
+          await file.close();
+        }
       }
       return true;
     } catch {

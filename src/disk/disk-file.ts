@@ -20,6 +20,7 @@ import { Truncation } from './truncation.js';
 import { WriteTracker } from './write-tracker.js';
 
 export const S_IFREG = 0o100000;
+export const S_IFDIR = 0o040000;
 const PERMISSIONS = 0o7777;
 const SET_ID_BITS = 0o6000;
 

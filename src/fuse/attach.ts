@@ -24,6 +24,8 @@ const HELPER_DEADLINE = 30_000;
 
 export interface AttachOptions {
   readonly readOnly: boolean;
+  /** What is mounted on and shown is a directory, and not a file. */
+  readonly isDirectory: boolean;
   /** Shown in /proc/mounts. */
   readonly source: string;
 }
@@ -31,7 +33,7 @@ export interface AttachOptions {
 const isRoot = (): boolean => process.geteuid?.() === 0;
 
 /**
- * Mounts a FUSE file system whose root is a regular file.
+ * Mounts a FUSE file system whose root is a regular file or a directory.
  * @param path absolute
  * @returns the descriptor of /dev/fuse, close-on-exec and non-blocking
  * @throws MountError
@@ -49,7 +51,7 @@ function attachBySystemCall(path: string, options: AttachOptions): number | unde
   const fd = native.openFuse();
   if (fd < 0) throw new MountError(deviceProblem(-fd));
   const flags = MS_NOSUID | MS_NODEV | (options.readOnly ? MS_RDONLY : 0);
-  const data = `fd=${fd},rootmode=100000,user_id=${process.getuid?.() ?? 0},group_id=${process.getgid?.() ?? 0}`;
+  const data = `fd=${fd},rootmode=${options.isDirectory ? '40000' : '100000'},user_id=${process.getuid?.() ?? 0},group_id=${process.getgid?.() ?? 0}`;
   let result = native.mount(options.source, path, `fuse.${SUBTYPE}`, flags, data);
   // Without subtypes in the kernel.
   if (result === -errno.ENODEV) result = native.mount(options.source, path, 'fuse', flags, data);

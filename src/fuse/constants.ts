@@ -126,5 +126,8 @@ export const O_ACCMODE = 3;
 export const O_RDONLY = 0;
 /** Set in O_SYNC as well. */
 export const O_DSYNC = 0o10000;
+/** Kinds of directory entries (readdir(3)). */
+export const DT_DIR = 4;
+export const DT_REG = 8;
 /** access(2). */
 export const W_OK = 2;

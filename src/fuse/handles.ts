@@ -1,6 +1,9 @@
 /** The open files of a mount. */
 
+import type { FileNode } from './tree.js';
+
 interface Handle {
+  readonly node: FileNode;
   readonly forWriting: boolean;
   /** The thread that opened it. */
   readonly pid: number;
@@ -15,26 +18,30 @@ export class Handles {
   #next = 1n;
 
   /** @returns the number by which the kernel names it, `fh` */
-  add(forWriting: boolean, pid: number): bigint {
+  add(node: FileNode, forWriting: boolean, pid: number): bigint {
     const fh = this.#next++;
-    this.#handles.set(fh, { forWriting, pid, overrun: false, failedWrites: 0 });
+    this.#handles.set(fh, { node, forWriting, pid, overrun: false, failedWrites: 0 });
     return fh;
   }
 
-  /** @returns whether it was open for writing; undefined if there is no such handle */
-  remove(fh: bigint): boolean | undefined {
+  /** @returns what was open; undefined if there is no such handle */
+  remove(fh: bigint): Pick<Handle, 'node' | 'forWriting'> | undefined {
     const handle = this.#handles.get(fh);
     this.#handles.delete(fh);
-    return handle?.forWriting;
+    return handle;
   }
 
-  /** The handle that a thread opened last for writing: O_TRUNC tells no handle, and comes right behind its open. */
-  latestOf(pid: number): bigint | undefined {
+  /** The handle of a file that a thread opened last for writing: O_TRUNC tells no handle, and comes right behind its open. */
+  latestOf(node: FileNode, pid: number): bigint | undefined {
     let latest: bigint | undefined;
     for (const [fh, handle] of this.#handles) {
-      if (handle.forWriting && handle.pid === pid) latest = fh;
+      if (handle.node === node && handle.forWriting && handle.pid === pid) latest = fh;
     }
     return latest;
+  }
+
+  isForWriting(fh: bigint): boolean {
+    return this.#handles.get(fh)?.forWriting ?? false;
   }
 
   noteFailedWrite(fh: bigint): void {
@@ -50,8 +57,10 @@ export class Handles {
   }
 
   /** Who wrote past the end is not known: each that may have is told once, as the kernel does it for lost writes. */
-  markOverrun(): void {
-    for (const handle of this.#handles.values()) handle.overrun = handle.forWriting;
+  markOverrun(node: FileNode): void {
+    for (const handle of this.#handles.values()) {
+      if (handle.node === node) handle.overrun = handle.forWriting;
+    }
   }
 
   takeOverrun(fh: bigint): boolean {

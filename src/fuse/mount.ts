@@ -1,8 +1,9 @@
 /** A disk, mounted as a file. */
 
-import { open, utimes } from 'node:fs/promises';
+import { utimes } from 'node:fs/promises';
+import { join } from 'node:path';
 import { TOO_LATE, within } from '../deadline.js';
-import { checkResult, errno, errnoText } from '../errno.js';
+import { errno, errnoText } from '../errno.js';
 import { fitDisk } from '../disk/fit.js';
 import { DiskFile } from '../disk/disk-file.js';
 import { readDisk } from '../disk/promises.js';
@@ -13,11 +14,16 @@ import { OpenFlag } from './constants.js';
 import { MountError } from './errors.js';
 import { MAX_TRANSFER } from './init.js';
 import { checkMountpoint } from './mountpoint.js';
+import type { Mountpoint } from './mountpoint.js';
 import { tuneMount } from './bdi.js';
 import { traceMain } from '../trace.js';
-import { OwnFile } from './own-file.js';
+import { OwnMount } from './own-mount.js';
+import type { ProtocolOptions } from './protocol.js';
 import { FuseSession } from './session.js';
 import type { FileEnd } from './session.js';
+import { SizeMender } from './size-mender.js';
+import { Tree } from './tree.js';
+import type { FileNode } from './tree.js';
 
 /** How what is written reaches the disk: when the kernel sees fit, at once, or past the page cache. */
 export type CacheMode = 'writeback' | 'writethrough' | 'none';
@@ -69,49 +75,59 @@ const PERMISSIONS = 0o600;
 const PAGE = 4096n;
 
 /**
- * Shows a disk as a file, over a file that exists.
+ * Shows a disk as a file: over a file that exists, or in a directory.
+ * @param mountpoint a path, or what `checkMountpoint` found out about it
  * @throws MountError with a message for the user; nothing is left mounted
  */
 export async function mountDisk(
   disk: Disk,
-  mountpoint: string,
+  mountpoint: string | Mountpoint,
   options: MountOptions,
 ): Promise<Mount> {
-  const path = await checkMountpoint(mountpoint);
-  const mount = new DiskMount(disk, path, options);
+  const place = typeof mountpoint === 'string' ? await checkMountpoint(mountpoint) : mountpoint;
+  const mount = new DiskMount(disk, place, options);
   await mount.start();
   return mount;
 }
 
 class DiskMount implements Mount {
   readonly ended: Promise<MountEnd>;
-  readonly #path: string;
-  readonly #file: DiskFile;
+  readonly #place: Mountpoint;
+  readonly #disk: Disk;
+  readonly #tree: Tree;
+  readonly #main: FileNode;
   readonly #options: MountOptions;
   readonly #resolveEnded: (end: MountEnd) => void;
   #session: FuseSession | undefined;
   /** Undefined before the mount. */
-  #ownFile: OwnFile | undefined;
+  #own: OwnMount | undefined;
+  readonly #menders = new Map<FileNode, SizeMender>();
   #ending = false;
-  /** The size is being mended, and whether it must be once more. */
-  #mending: Promise<void> | undefined;
-  #mendAgain = false;
   #warnedOverrun = false;
 
-  constructor(disk: Disk, path: string, options: MountOptions) {
-    this.#path = path;
+  constructor(disk: Disk, place: Mountpoint, options: MountOptions) {
+    this.#place = place;
     this.#options = options;
-    this.#file = new DiskFile(fitDisk(disk, MAX_TRANSFER), {
+    this.#disk = fitDisk(disk, MAX_TRANSFER);
+    const owner = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
+    const file = new DiskFile(this.#disk, {
+      ...owner,
       readOnly: options.readOnly,
-      uid: process.getuid?.() ?? 0,
-      gid: process.getgid?.() ?? 0,
       permissions: PERMISSIONS,
       writeFailed: (offset, code) => {
         options.warn(
-          `writing to ${path} at ${offset.toString()} failed: ${errnoText(code)}; what was to be written there is lost`,
+          `writing to ${place.shownFile} at ${offset.toString()} failed: ${errnoText(code)}; what was to be written there is lost`,
         );
       },
     });
+    if (place.name === undefined) {
+      const { tree, node } = Tree.ofFile(file);
+      this.#tree = tree;
+      this.#main = node;
+    } else {
+      this.#tree = Tree.ofDirectory({ ...owner, permissions: PERMISSIONS });
+      this.#main = this.#tree.add(place.name, file);
+    }
     let resolve: (end: MountEnd) => void = () => undefined;
     this.ended = new Promise((settle) => {
       resolve = settle;
@@ -120,19 +136,24 @@ class DiskMount implements Mount {
   }
 
   async start(): Promise<void> {
-    const file = this.#file;
-    const { readOnly } = file;
+    const { readOnly, blockSize } = this.#main.file;
+    const { path } = this.#place;
+    const isDirectory = this.#tree.isDirectory;
     const writeback = this.#options.cache === 'writeback' && !readOnly;
-    const end = writeback ? await this.#readEnd() : undefined;
-    const fd = await attach(this.#path, { readOnly, source: this.#options.source });
+    // A file in a directory has the size that LOOKUP tells.
+    const end = writeback && !isDirectory ? await this.#readEnd() : undefined;
+    const { source } = this.#options;
+    const fd = await attach(path, { readOnly, isDirectory, source });
     try {
-      this.#ownFile = await OwnFile.of(this.#path);
-      const sizeKnown = await this.#serve(fd, { writeback, openFlags: this.#openFlags() }, end);
-      if (!sizeKnown) await this.#mendSize();
-      if (!readOnly) await this.#setTimes();
-      if (this.#ownFile !== undefined) tuneMount(this.#ownFile.device);
+      this.#own = await OwnMount.of(path);
+      const { size } = this.#disk.info;
+      const protocol = { writeback, openFlags: this.#openFlags(), size, blockSize };
+      const sizeKnown = await this.#serve(fd, protocol, end);
+      if (!sizeKnown) await this.#mender(this.#main)?.mend();
+      if (!readOnly && !isDirectory) await this.#setTimes();
+      if (this.#own !== undefined) tuneMount(this.#own.device);
     } catch (error) {
-      await detach(this.#path, true);
+      await detach(path, true);
       if (this.#session === undefined) native.close(fd);
       else this.#session.close();
       throw error;
@@ -149,10 +170,11 @@ class DiskMount implements Mount {
 
   /** The last page of the file, or what there is of it; undefined where it cannot be read. */
   async #readEnd(): Promise<FileEnd | undefined> {
-    const { disk, size } = this.#file;
+    const node = this.#main;
+    const { disk, size } = node.file;
     const offset = ((size - 1n) / PAGE) * PAGE;
     try {
-      return { offset, data: await readDisk(disk, offset, Number(size - offset)) };
+      return { node, offset, data: await readDisk(disk, offset, Number(size - offset)) };
     } catch (error) {
       // The mount is of use all the same, perhaps to save what can be read.
       traceMain('the end of the disk cannot be read: %s', error);
@@ -161,21 +183,17 @@ class DiskMount implements Mount {
   }
 
   /** Starts the session and waits until the kernel has greeted us. */
-  #serve(
-    fd: number,
-    protocol: { writeback: boolean; openFlags: number },
-    end: FileEnd | undefined,
-  ): Promise<boolean> {
+  #serve(fd: number, protocol: ProtocolOptions, end: FileEnd | undefined): Promise<boolean> {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         reject(new MountError('the kernel did not start the mount within 10 s'));
       }, START_DEADLINE);
-      this.#session = new FuseSession(fd, this.#file, protocol, end, {
+      this.#session = new FuseSession(fd, this.#tree, protocol, end, {
         started: (sizeKnown) => {
           clearTimeout(timer);
           resolve(sizeKnown);
         },
-        overrun: () => this.#overrun(),
+        overrun: (node) => this.#overrun(node),
         ended: (error) => {
           clearTimeout(timer);
           reject(new MountError(error?.message ?? 'the mount ended before it was of use'));
@@ -191,45 +209,34 @@ class DiskMount implements Mount {
    */
   async #setTimes(): Promise<void> {
     const time = new Date();
-    await this.#ownFile?.use('setting the times', (path) => utimes(path, time, time));
+    await this.#own?.use('setting the times', this.#main.name, (path) => utimes(path, time, time));
   }
 
-  async #overrun(): Promise<void> {
+  /** As the user would write it. */
+  #shownFile(node: FileNode): string {
+    return node.name === '' ? this.#place.shownFile : join(this.#place.shown, node.name);
+  }
+
+  async #overrun(node: FileNode): Promise<void> {
     if (!this.#warnedOverrun) {
       this.#warnedOverrun = true;
       this.#options.warn(
-        `something was written past the end of ${this.#path}, which has ${this.#file.size.toString()} bytes: no space left on device`,
+        `something was written past the end of ${this.#shownFile(node)}, which has ${node.file.size.toString()} bytes: no space left on device`,
       );
     }
-    await within(this.#mendSize(), MEND_DEADLINE);
+    const mended = this.#mender(node)?.mend();
+    if (mended !== undefined) await within(mended, MEND_DEADLINE);
   }
 
-  /**
-   * Makes the kernel take the true size, by truncating to it, and forget its error: each writer is told
-   * by us, and a later program's fsync is not to fail for it.
-   */
-  #mendSize(): Promise<void> {
-    this.#mendAgain = true;
-    this.#mending ??= this.#mend();
-    return this.#mending;
-  }
-
-  async #mend(): Promise<void> {
-    while (this.#mendAgain && !this.#ending) {
-      this.#mendAgain = false;
-      await this.#ownFile?.use('mending the size', async (path) => {
-        checkResult(await native.truncate(path, this.#file.size), 'truncate');
-        const handle = await open(path, 'r');
-        // It fails with the error that is to be forgotten.
-        await handle.sync().catch(() => undefined);
-        await handle.close();
-      });
-    }
-    this.#mending = undefined;
+  #mender(node: FileNode): SizeMender | undefined {
+    if (this.#own === undefined || this.#ending) return undefined;
+    const mender = this.#menders.get(node) ?? new SizeMender(node, this.#own);
+    this.#menders.set(node, mender);
+    return mender;
   }
 
   async unmount({ lazy }: { readonly lazy: boolean }): Promise<number> {
-    const result = await detach(this.#path, lazy);
+    const result = await detach(this.#place.path, lazy);
     // EINVAL: it is not here any more, though another mount namespace may still have it.
     if (lazy && (result === 0 || result === -errno.EINVAL)) void this.#end();
     return result;
@@ -237,7 +244,7 @@ class DiskMount implements Mount {
 
   /** The kernel has ended the session: by an unmount, or by force with the mount still in its place. */
   async #sessionEnded(error?: Error): Promise<void> {
-    const forced = error === undefined && (await this.#ownFile?.isMounted()) === true;
+    const forced = error === undefined && (await this.#own?.isMounted()) === true;
     const why =
       'the kernel ended the connection (umount -f, or its abort file); what was not written is lost';
     await this.#end(forced ? new Error(why) : error);
@@ -247,6 +254,7 @@ class DiskMount implements Mount {
   async #end(error?: Error): Promise<void> {
     if (this.#ending) return;
     this.#ending = true;
+    for (const mender of this.#menders.values()) mender.stop();
     const session = this.#session;
     // Who still has the file open could otherwise keep us busy for ever.
     session?.stop();
@@ -254,18 +262,25 @@ class DiskMount implements Mount {
       if (session === undefined) resolve();
       else session.protocol.whenIdle(resolve);
     });
-    const flushed = answered.then(
-      () => new Promise<number>((resolve) => this.#file.sync({ done: resolve })),
-    );
+    const files = this.#tree.files().map(({ file }) => file);
+    const flushed = answered.then(() => syncAll(files));
     const outcome = await within(flushed, END_DEADLINE);
     const flushError = outcome === TOO_LATE ? errno.ETIMEDOUT : outcome;
     session?.close();
     if (error !== undefined) {
       // The mount is of no more use to anybody; leave none that only says so.
-      await detach(this.#path, true);
+      await detach(this.#place.path, true);
     }
-    const { writeError } = this.#file;
+    const writeError = files.find((file) => file.writeError !== 0)?.writeError ?? 0;
     const end: MountEnd = { flushError, writeError };
     this.#resolveEnded(error === undefined ? end : { ...end, error });
   }
+}
+
+/** @returns the first error, or 0 */
+async function syncAll(files: readonly DiskFile[]): Promise<number> {
+  const codes = await Promise.all(
+    files.map((file) => new Promise<number>((resolve) => file.sync({ done: resolve }))),
+  );
+  return codes.find((code) => code !== 0) ?? 0;
 }

@@ -1,7 +1,8 @@
 /** Looks at a mountpoint before anything is started for it, and tells in one line what is wrong. */
 
 import { constants, existsSync } from 'node:fs';
-import { access, lstat, readFile, realpath } from 'node:fs/promises';
+import type { Stats } from 'node:fs';
+import { access, lstat, opendir, readFile, realpath } from 'node:fs/promises';
 import { basename, delimiter, dirname, join, resolve } from 'node:path';
 import { MountError } from './errors.js';
 
@@ -67,21 +68,55 @@ function errorCode(error: unknown): string {
   return error instanceof Error && 'code' in error ? String(error.code) : String(error);
 }
 
-async function refuseMount(absolute: string, shown: string): Promise<void> {
-  const mount = await findMount(absolute);
-  if (mount === undefined) return;
+/** Where a disk is to be shown. */
+export interface Mountpoint {
+  /** What is mounted on: absolute, free of symbolic links. */
+  readonly path: string;
+  /** The name of the disk in it where it is a directory; undefined where it is a file. */
+  readonly name: string | undefined;
+  /** What is mounted on, as the user may write it to unmount it. */
+  readonly shown: string;
+  /** The file with the disk, as the user may write it. */
+  readonly shownFile: string;
+  /** There is something that the mount hides: content of the file, or files in the directory. */
+  readonly hides: boolean;
+}
+
+/** The name of the disk in a directory, where the user gives none; as nbdfuse has it. */
+const DEFAULT_NAME = 'nbd';
+/** NAME_MAX. */
+const LONGEST_NAME = 255;
+/** The type of our own mounts. */
+const OWN_TYPE = 'fuse.tsnbdfuse';
+
+function refuse(mount: MountEntry, shown: string): never {
   const what = mount.source === '' ? mount.type : `${mount.type}, ${mount.source}`;
   throw new MountError(
     `${shown} is already a mount (${what}); unmount it first: ${unmountCommand(shown)}`,
   );
 }
 
-/** The absolute path without symbolic links. What is mounted on it is not touched. */
-async function resolvePath(shown: string): Promise<string> {
+/** @throws MountError where something is mounted on a path that makes another mount there a mistake */
+async function refuseMount(absolute: string, shown: string): Promise<void> {
+  const mount = await findMount(absolute);
+  if (mount === undefined) return;
+  // An empty directory that a file system is mounted on is as good as another one. A file is not, and
+  // neither is a FUSE mount, which may be dead, or a disk that is shown already.
+  if (mount.type.startsWith('fuse') || !(await isDirectory(absolute))) refuse(mount, shown);
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  return (await lstat(path)).isDirectory();
+}
+
+/** The absolute path, with no symbolic link but perhaps the last name. A mount of ours is not touched. */
+async function resolveParent(shown: string): Promise<string> {
   const absolute = resolve(shown);
   // A dead or a hung mount may not even be looked at, so the list of mounts is asked first.
   await refuseMount(absolute, shown);
   const parent = dirname(absolute);
+  const around = await findMount(parent);
+  if (around?.type === OWN_TYPE) refuse(around, parent);
   let inParent: string;
   try {
     inParent = join(await realpath(parent), basename(absolute));
@@ -94,69 +129,109 @@ async function resolvePath(shown: string): Promise<string> {
     );
   }
   await refuseMount(inParent, shown);
-  let entry;
-  try {
-    entry = await lstat(inParent);
-  } catch (error) {
-    throw missing(shown, error);
-  }
-  if (!entry.isSymbolicLink()) return inParent;
-  let target: string;
-  try {
-    target = await realpath(inParent);
-  } catch (error) {
-    throw new MountError(`${shown} is a symbolic link to nothing`, { cause: error });
-  }
-  await refuseMount(target, shown);
-  return target;
+  return inParent;
 }
 
-function missing(shown: string, error: unknown): MountError {
-  const safe = shellWord(shown.startsWith('-') ? `./${shown}` : shown);
-  return new MountError(
-    errorCode(error) === 'ENOENT'
-      ? `${shown} does not exist; create it with: touch ${safe}`
-      : `cannot look at ${shown}: ${errorCode(error)}`,
-    { cause: error },
-  );
+/** As `lstat`, but undefined for what does not exist. @throws MountError */
+async function look(path: string, shown: string): Promise<Stats | undefined> {
+  try {
+    return await lstat(path);
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return undefined;
+    throw new MountError(`cannot look at ${shown}: ${errorCode(error)}`, { cause: error });
+  }
 }
 
 /**
- * Checks that something can be mounted on a file.
+ * Checks that a disk can be shown in a place: over a file that exists; in a directory that exists, as
+ * the file `nbd`; or as a file that does not exist in a directory that does, which is mounted on then.
  *
  * @param shown as the user wrote it; messages have it so
- * @returns the absolute path, free of symbolic links
  * @throws MountError
  */
-export async function checkMountpoint(shown: string): Promise<string> {
+export async function checkMountpoint(shown: string): Promise<Mountpoint> {
   if (shown === '') throw new MountError('the mountpoint has an empty name');
-  const path = await resolvePath(shown);
-  let entry;
-  try {
-    entry = await lstat(path);
-  } catch (error) {
-    throw missing(shown, error);
+  let path = await resolveParent(shown);
+  let entry = await look(path, shown);
+  // fusermount3 -u takes no symbolic link.
+  let toUnmount = shown;
+  if (entry?.isSymbolicLink() === true) {
+    try {
+      path = await realpath(path);
+    } catch (error) {
+      throw new MountError(`${shown} is a symbolic link to nothing`, { cause: error });
+    }
+    await refuseMount(path, shown);
+    entry = await look(path, shown);
+    toUnmount = path;
   }
+  if (entry === undefined) return inDirectory(path, shown);
   if (entry.isDirectory()) {
-    throw new MountError(
-      `${shown} is a directory, which is not supported yet; give a file, made with: touch disk.raw`,
-    );
+    await checkWritable(path, shown);
+    const hides = !(await isEmpty(path, shown));
+    const below = hides ? await findMount(path) : undefined;
+    if (below !== undefined) refuse(below, shown);
+    return {
+      path,
+      name: DEFAULT_NAME,
+      shown: toUnmount,
+      shownFile: join(shown, DEFAULT_NAME),
+      hides,
+    };
   }
   if (!entry.isFile()) {
     throw new MountError(
-      `${shown} is not a regular file; only a regular file can be shown as a disk`,
+      `${shown} is neither a regular file nor a directory; nothing else can show a disk`,
     );
   }
-  // Root mounts by itself; for others fusermount3 does it, and asks that they may write to the file.
-  if (process.getuid?.() !== 0) {
-    try {
-      await access(path, constants.W_OK);
-    } catch (error) {
-      throw new MountError(
-        `${shown} is not writable (${errorCode(error)}), which fusermount3 asks of a mountpoint; try: chmod u+w ${shellWord(shown)}`,
-        { cause: error },
-      );
-    }
+  await checkWritable(path, shown);
+  return { path, name: undefined, shown: toUnmount, shownFile: shown, hides: entry.size > 0 };
+}
+
+/** A name that is not there: the disk gets it, in its directory. */
+async function inDirectory(path: string, shown: string): Promise<Mountpoint> {
+  const safe = shellWord(shown.startsWith('-') ? `./${shown}` : shown);
+  const missing = `${shown} does not exist; create it with: touch ${safe}`;
+  // The directory is to be named: nobody wants to hide the one they are in by a slip.
+  if (!shown.includes('/')) throw new MountError(missing);
+  if (shown.endsWith('/')) {
+    throw new MountError(`${shown} does not exist; create it with: mkdir ${safe}`);
   }
-  return path;
+  const directory = dirname(path);
+  const shownDirectory = dirname(shown);
+  // A place like /tmp or /, which much else needs.
+  if ((await findMount(directory)) !== undefined) throw new MountError(missing);
+  const name = basename(path);
+  if (Buffer.byteLength(name) > LONGEST_NAME) {
+    throw new MountError(`the name of ${shown} has more than ${LONGEST_NAME} bytes`);
+  }
+  await checkWritable(directory, shownDirectory);
+  const hides = !(await isEmpty(directory, shownDirectory));
+  return { path: directory, name, shown: shownDirectory, shownFile: shown, hides };
+}
+
+async function isEmpty(path: string, shown: string): Promise<boolean> {
+  try {
+    const directory = await opendir(path);
+    try {
+      return (await directory.read()) === null;
+    } finally {
+      await directory.close();
+    }
+  } catch (error) {
+    throw new MountError(`cannot look into ${shown}: ${errorCode(error)}`, { cause: error });
+  }
+}
+
+/** Root mounts by itself; for others fusermount3 does it, and asks that they may write to the mountpoint. */
+async function checkWritable(path: string, shown: string): Promise<void> {
+  if (process.getuid?.() === 0) return;
+  try {
+    await access(path, constants.W_OK);
+  } catch (error) {
+    throw new MountError(
+      `${shown} is not writable (${errorCode(error)}), which fusermount3 asks of a mountpoint; try: chmod u+w ${shellWord(shown)}`,
+      { cause: error },
+    );
+  }
 }

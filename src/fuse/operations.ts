@@ -1,7 +1,6 @@
 /** What each request of the kernel leads to: the fields of its body, a call of the file, a reply. */
 
 import { errno } from '../errno.js';
-import type { Reply } from '../disk/disk.js';
 import type { AttributeChange } from '../disk/disk-file.js';
 import { SEEK_DATA, SEEK_HOLE } from '../linux.js';
 import {
@@ -14,7 +13,6 @@ import {
   OPEN_KILL_SUIDGID,
   OpenFlag,
   OUT_HEADER_BYTES,
-  ROOT_ID,
   WRITE_DATA_AT,
   W_OK,
   WriteFlag,
@@ -24,9 +22,12 @@ import type { FuseProtocol } from './protocol.js';
 import type { FuseRequest } from './request.js';
 import {
   ATTR_OUT_BYTES,
+  ENTRY_OUT_BYTES,
   STATFS_OUT_BYTES,
+  direntsOf,
   getSetattrIn,
   putAttrOut,
+  putEntryOut,
   putStatfsOut,
 } from './structs.js';
 
@@ -53,9 +54,14 @@ export const getattr: Operation = (protocol, request) => {
 
 export const setattr: Operation = (protocol, request) => {
   const { view } = request.slab;
-  const { file, handles } = protocol;
+  const { handles } = protocol;
+  const node = protocol.tree.file(request.nodeId);
+  if (node === undefined) {
+    request.fail(protocol.tree.isDirectoryId(request.nodeId) ? errno.EPERM : errno.ESTALE);
+    return;
+  }
   const change = getSetattrIn(view, request.body);
-  const code = file.change(change);
+  const code = node.file.change(change);
   if (code !== 0) {
     request.fail(code);
     return;
@@ -64,10 +70,10 @@ export const setattr: Operation = (protocol, request) => {
     const byHandle = (view.getUint32(request.body, true) & Fattr.FH) !== 0;
     const owner = byHandle
       ? view.getBigUint64(request.body + 8, true)
-      : handles.latestOf(request.pid);
-    if (owner !== undefined && change.size === 0n) file.truncated(owner);
+      : handles.latestOf(node, request.pid);
+    if (owner !== undefined && change.size === 0n) node.file.truncated(owner);
     else if (owner !== undefined && byHandle && !isKernels(protocol, owner, change)) {
-      file.extendedTo(owner, change.size);
+      node.file.extendedTo(owner, change.size);
     }
   }
   replyAttributes(protocol, request);
@@ -82,40 +88,117 @@ function isKernels(protocol: FuseProtocol, fh: bigint, change: AttributeChange):
 }
 
 function replyAttributes(protocol: FuseProtocol, request: FuseRequest): void {
-  putAttrOut(protocol.out.view, OUT_HEADER_BYTES, ROOT_ID, protocol.file.attributes());
+  const { tree } = protocol;
+  const { nodeId } = request;
+  const node = tree.file(nodeId);
+  if (node === undefined && !tree.isDirectoryId(nodeId)) {
+    request.fail(errno.ESTALE);
+    return;
+  }
+  const attributes = node === undefined ? tree.attributes() : node.file.attributes();
+  putAttrOut(protocol.out.view, OUT_HEADER_BYTES, BigInt(nodeId), attributes);
   request.reply(ATTR_OUT_BYTES);
 }
 
+/** The name ends with a NUL. */
+export const lookup: Operation = (protocol, request) => {
+  const { bytes } = request.slab;
+  const end = bytes.indexOf(0, request.body);
+  const whole = end >= 0 && end < request.end ? end : request.end;
+  const node = protocol.tree.lookup(bytes.toString('utf8', request.body, whole));
+  if (node === undefined) {
+    request.fail(errno.ENOENT);
+    return;
+  }
+  const { out } = protocol;
+  putEntryOut(out.view, OUT_HEADER_BYTES, BigInt(node.id), node.file.attributes());
+  request.reply(ENTRY_OUT_BYTES);
+};
+
+export const forget: Operation = (protocol, request) => {
+  protocol.tree.forget(request.nodeId, lookupsAt(request, request.body));
+  request.noReply();
+};
+
+/** A count, and as many pairs of a nodeid and a number of lookups. */
+export const batchForget: Operation = (protocol, request) => {
+  const { view } = request.slab;
+  const count = view.getUint32(request.body, true);
+  const first = request.body + 8;
+  const last = Math.min(request.end, first + 16 * count);
+  for (let at = first; at + 16 <= last; at += 16) {
+    protocol.tree.forget(Number(view.getBigUint64(at, true)), lookupsAt(request, at + 8));
+  }
+  request.noReply();
+};
+
+const lookupsAt = (request: FuseRequest, at: number): number =>
+  Number(request.slab.view.getBigUint64(at, true));
+
+/** What is in the directory is fixed here, so that whoever reads it in pieces sees each name once. */
+export const opendir: Operation = (protocol, request) => {
+  const { out } = protocol;
+  const fh = protocol.listings.add(protocol.tree.entries());
+  out.view.setBigUint64(OUT_HEADER_BYTES, fh, true);
+  out.view.setUint32(OUT_HEADER_BYTES + 8, 0, true);
+  out.view.setUint32(OUT_HEADER_BYTES + 12, 0, true);
+  request.reply(16);
+};
+
+export const readdir: Operation = (protocol, request) => {
+  const { view } = request.slab;
+  const entries = protocol.listings.get(view.getBigUint64(request.body, true));
+  const first = Number(view.getBigUint64(request.body + 8, true));
+  const room = view.getUint32(request.body + 16, true);
+  const bytes = direntsOf(entries, first, room, OUT_HEADER_BYTES);
+  request.count = bytes.length - OUT_HEADER_BYTES;
+  request.data(bytes, OUT_HEADER_BYTES);
+};
+
+export const releasedir: Operation = (protocol, request) => {
+  protocol.listings.remove(request.slab.view.getBigUint64(request.body, true));
+  request.done(0);
+};
+
+/** Nothing can be made, removed or renamed: what is in the directory is the disk's. */
+export const notPermitted: Operation = (_protocol, request) => {
+  request.fail(errno.EPERM);
+};
+
 export const open: Operation = (protocol, request) => {
   const { view } = request.slab;
+  const { node } = request;
+  const { file } = node;
   const flags = view.getUint32(request.body, true);
   const forWriting = (flags & O_ACCMODE) !== O_RDONLY;
-  const code = protocol.file.open(forWriting);
+  const code = file.open(forWriting);
   if (code !== 0) {
     request.fail(code);
     return;
   }
-  if ((view.getUint32(request.body + 4, true) & OPEN_KILL_SUIDGID) !== 0) protocol.file.dropSetId();
+  if ((view.getUint32(request.body + 4, true) & OPEN_KILL_SUIDGID) !== 0) file.dropSetId();
   const { out } = protocol;
-  out.view.setBigUint64(OUT_HEADER_BYTES, protocol.handles.add(forWriting, request.pid), true);
+  const fh = protocol.handles.add(node, forWriting, request.pid);
+  out.view.setBigUint64(OUT_HEADER_BYTES, fh, true);
   // An open that does not keep the cache throws away what is in it.
-  const dropCache = protocol.file.takeCacheStale() ? OpenFlag.KEEP_CACHE : 0;
+  const dropCache = file.takeCacheStale() ? OpenFlag.KEEP_CACHE : 0;
   out.view.setUint32(OUT_HEADER_BYTES + 8, protocol.options.openFlags & ~dropCache, true);
   out.view.setUint32(OUT_HEADER_BYTES + 12, 0, true);
   request.reply(16);
 };
 
-export const read: Operation = (protocol, request) => {
+export const read: Operation = (_protocol, request) => {
   const { view } = request.slab;
   const offset = view.getBigUint64(request.body + 8, true);
   const size = view.getUint32(request.body + 16, true);
-  const count = protocol.file.readable(offset, size);
+  const { file } = request.node;
+  const count = file.readable(offset, size);
   if (count === 0) {
     request.done(0);
     return;
   }
   request.count = count;
-  protocol.file.disk.read(offset, count, request);
+  file.disk.read(offset, count, request);
 };
 
 /** The data stand behind write_in. */
@@ -128,7 +211,8 @@ export const write: Operation = (protocol, request) => {
   const size = view.getUint32(at + 16, true);
   const writeFlags = view.getUint32(at + 20, true);
   const durable = (view.getUint32(at + 32, true) & O_DSYNC) !== 0;
-  const { file } = protocol;
+  const { node } = request;
+  const { file } = node;
   if (size > request.bodyBytes - WRITE_IN_BYTES) {
     request.fail(errno.EIO);
     return;
@@ -139,45 +223,72 @@ export const write: Operation = (protocol, request) => {
   }
   if ((writeFlags & WriteFlag.KILL_SUIDGID) !== 0) file.dropSetId();
   const count = file.writable(offset, size);
-  let reply: Reply = request;
-  if (count < size && (writeFlags & WriteFlag.CACHE) !== 0) {
-    // The page cache let somebody write past the end. What is inside is written, the rest is an error.
-    protocol.overrun();
-    reply = { done: (code) => request.fail(code === 0 ? errno.ENOSPC : code) };
-  }
+  const overrun = count < size && (writeFlags & WriteFlag.CACHE) !== 0;
+  // The page cache let somebody write past the end. Who that was is told at their next call. An error
+  // here would be told at some time to somebody: a close that gets it sends no FLUSH, and leaves a file
+  // whose size is wrong for a moment.
+  if (overrun) protocol.overrun(node);
   if (count === 0) {
-    if (reply === request) protocol.handles.noteFailedWrite(view.getBigUint64(at, true));
-    request.fail(errno.ENOSPC);
+    if (overrun) {
+      request.count = size;
+      request.done(0);
+    } else {
+      protocol.handles.noteFailedWrite(view.getBigUint64(at, true));
+      request.fail(errno.ENOSPC);
+    }
     return;
   }
-  request.count = count;
+  request.count = overrun ? size : count;
   protocol.hold(request);
-  file.write(offset, bytes, at + WRITE_IN_BYTES, count, durable, reply);
+  file.write(offset, bytes, at + WRITE_IN_BYTES, count, durable, request);
 };
 
-/** FSYNC, and FLUSH, which each close sends: its answer is what "close returned" promises. */
-export const sync: Operation = (protocol, request) => {
+/** fsync(2), during which the kernel holds the lock of the file: nothing may be waited for that needs it. */
+export const fsync: Operation = (protocol, request) => {
+  syncThen(protocol, request, (code) => request.done(code));
+};
+
+/** FLUSH is sent by each close: its answer is what "close returned" promises. */
+export const flush: Operation = (protocol, request) => {
   const fh = request.slab.view.getBigUint64(request.body, true);
-  // Who does not write again after a write past the end is told at the close.
-  const overrun = protocol.handles.takeOverrun(fh);
-  protocol.file.syncHandle(fh, {
-    done: (code) => request.done(code === 0 && overrun ? errno.ENOSPC : code),
+  const written = protocol.handles.isForWriting(fh);
+  syncThen(protocol, request, (code) => {
+    if (!written || !protocol.mending) request.done(code);
+    // Whoever looks at the size next, or unmounts, finds all in order.
+    else void protocol.mended.then(() => request.done(code));
   });
 };
 
+function syncThen(
+  protocol: FuseProtocol,
+  request: FuseRequest,
+  done: (code: number) => void,
+): void {
+  const fh = request.slab.view.getBigUint64(request.body, true);
+  // Who does not write again after a write past the end is told at the close.
+  const overrun = protocol.handles.takeOverrun(fh);
+  request.node.file.syncHandle(fh, {
+    done: (code) => done(code === 0 && overrun ? errno.ENOSPC : code),
+  });
+}
+
 export const release: Operation = (protocol, request) => {
   const fh = request.slab.view.getBigUint64(request.body, true);
-  const forWriting = protocol.handles.remove(fh) ?? false;
+  const handle = protocol.handles.remove(fh);
+  if (handle === undefined) {
+    request.done(0);
+    return;
+  }
   // A mapping outlives the close and may have been written since. Nobody hears of an error here.
-  protocol.file.releaseHandle(fh, forWriting, { done: () => request.done(0) });
+  handle.node.file.releaseHandle(fh, handle.forWriting, { done: () => request.done(0) });
 };
 
-export const fallocate: Operation = (protocol, request) => {
+export const fallocate: Operation = (_protocol, request) => {
   const { view } = request.slab;
   const offset = view.getBigUint64(request.body + 8, true);
   const length = view.getBigUint64(request.body + 16, true);
   const mode = view.getUint32(request.body + 24, true);
-  protocol.file.allocate(mode, offset, length, request);
+  request.node.file.allocate(mode, offset, length, request);
 };
 
 export const lseek: Operation = (protocol, request) => {
@@ -188,7 +299,7 @@ export const lseek: Operation = (protocol, request) => {
     request.fail(errno.EINVAL);
     return;
   }
-  protocol.file.seek(offset, whence, (code, found) => {
+  request.node.file.seek(offset, whence, (code, found) => {
     if (code !== 0) {
       request.fail(code);
       return;
@@ -199,14 +310,17 @@ export const lseek: Operation = (protocol, request) => {
 };
 
 export const statfs: Operation = (protocol, request) => {
-  const { file } = protocol;
-  putStatfsOut(protocol.out.view, OUT_HEADER_BYTES, file.size, file.blockSize);
+  const { size, blockSize } = protocol.options;
+  putStatfsOut(protocol.out.view, OUT_HEADER_BYTES, size, blockSize);
   request.reply(STATFS_OUT_BYTES);
 };
 
 export const access: Operation = (protocol, request) => {
   const mask = request.slab.view.getUint32(request.body, true);
-  request.done(protocol.file.access((mask & W_OK) !== 0));
+  const forWriting = (mask & W_OK) !== 0;
+  const node = protocol.tree.file(request.nodeId);
+  if (node !== undefined) request.done(node.file.access(forWriting));
+  else request.done(forWriting ? errno.EPERM : 0);
 };
 
 export const interrupt: Operation = (protocol, request) => {

@@ -1,24 +1,29 @@
 /**
- * The FUSE protocol of a mount of one file: request bytes in, reply bytes out. It has no descriptor,
- * so that a test can be the kernel.
+ * The FUSE protocol of a mount: request bytes in, reply bytes out. It has no descriptor, so that a test
+ * can be the kernel.
  */
 
 import { errno } from '../errno.js';
 import { viewOf } from '../bytes.js';
-import type { DiskFile } from '../disk/disk-file.js';
 import { traceFuse } from '../trace.js';
-import { IN_HEADER_BYTES, Notify, OUT_HEADER_BYTES, ROOT_ID } from './constants.js';
+import { IN_HEADER_BYTES, Notify, OUT_HEADER_BYTES } from './constants.js';
 import { Handles } from './handles.js';
+import { Listings } from './listings.js';
 import { opcodeRow } from './opcodes.js';
+import type { About } from './opcodes.js';
 import { opcodeName } from './printing.js';
 import { FuseRequest } from './request.js';
 import type { RequestArena, Slab } from './request-arena.js';
+import type { FileNode, Tree } from './tree.js';
 
 export interface ProtocolOptions {
   /** Wishes the kernel's page cache to be written back, and not through. */
   readonly writeback: boolean;
   /** OpenFlag bits of every open. */
   readonly openFlags: number;
+  /** For statfs(2): of the disk, in bytes. */
+  readonly size: bigint;
+  readonly blockSize: number;
 }
 
 /** What the protocol asks of whoever holds /dev/fuse. */
@@ -28,26 +33,29 @@ export interface KernelChannel {
   /** The kernel's INIT was answered. */
   started(agreed: { readonly writeback: boolean }): void;
   /**
-   * Something was written past the end of the file, so that the kernel thinks the file longer than it
+   * Something was written past the end of a file, so that the kernel thinks the file longer than it
    * is. Resolves when that is mended, or cannot be; never rejects.
    */
-  overrun(): Promise<void>;
+  overrun(node: FileNode): Promise<void>;
 }
 
 /** Milliseconds that a READ may still take after a signal. */
 export const INTERRUPT_PATIENCE = 5000;
 
-/** The largest reply that is not the data of a READ. */
-const LARGEST_BODY = 104;
+/** The largest reply that is not the data of a READ or a READDIR. */
+const LARGEST_BODY = 128;
 
 export class FuseProtocol {
-  readonly file: DiskFile;
+  readonly tree: Tree;
   readonly options: ProtocolOptions;
   readonly handles = new Handles();
+  readonly listings = new Listings();
   /** Where replies are put together that are not data; free again when `send` returns. */
   readonly out: { readonly bytes: Buffer; readonly view: DataView };
 
-  /** Resolves when the kernel knows the true size again after a write past the end. */
+  /** The kernel does not know the true size, after a write past the end. */
+  mending = false;
+  /** Resolves when it knows it again. */
   mended: Promise<void> = Promise.resolve();
 
   readonly #channel: KernelChannel;
@@ -56,13 +64,8 @@ export class FuseProtocol {
   readonly #free: FuseRequest[] = [];
   #whenIdle: (() => void) | undefined;
 
-  constructor(
-    file: DiskFile,
-    options: ProtocolOptions,
-    arena: RequestArena,
-    channel: KernelChannel,
-  ) {
-    this.file = file;
+  constructor(tree: Tree, options: ProtocolOptions, arena: RequestArena, channel: KernelChannel) {
+    this.tree = tree;
     this.options = options;
     this.#arena = arena;
     this.#channel = channel;
@@ -98,6 +101,11 @@ export class FuseProtocol {
       request.fail(errno.EINVAL);
       return;
     }
+    const code = this.#aim(request, row.about);
+    if (code !== 0) {
+      request.fail(code);
+      return;
+    }
     try {
       row.run(this, request);
     } catch (error) {
@@ -105,6 +113,20 @@ export class FuseProtocol {
       if (request.state === 'open') request.fail(errno.EIO);
       throw error;
     }
+  }
+
+  /** Finds what a request is about. @returns 0, or the errno where it is not of that kind */
+  #aim(request: FuseRequest, about: About): number {
+    if (about === 'any') return 0;
+    const { nodeId } = request;
+    const node = this.tree.file(nodeId);
+    if (about === 'directory') {
+      if (this.tree.isDirectoryId(nodeId)) return 0;
+      return node === undefined ? errno.ESTALE : errno.ENOTDIR;
+    }
+    if (node === undefined) return this.tree.isDirectoryId(nodeId) ? errno.EISDIR : errno.ESTALE;
+    request.node = node;
+    return 0;
   }
 
   /** Keeps the memory of a request until it is answered. */
@@ -160,36 +182,40 @@ export class FuseProtocol {
    * they were written, which no reply of ours can prevent. Each writer's next write is to fail, and
    * the kernel is to learn the true size.
    */
-  overrun(): void {
-    this.handles.markOverrun();
+  overrun(node: FileNode): void {
+    this.handles.markOverrun(node);
     // Each write first looks whether the attributes are still valid, and asks us if not.
-    this.#notifyInvalidAttributes();
-    this.mended = this.#channel.overrun();
+    this.#notifyInvalidAttributes(node);
+    const mended = this.#channel.overrun(node).then(() => {
+      if (this.mended === mended) this.mending = false;
+    });
+    this.mending = true;
+    this.mended = mended;
   }
 
   /** FUSE_NOTIFY_INVAL_INODE with a negative offset: the attributes only, no page. */
-  #notifyInvalidAttributes(): void {
+  #notifyInvalidAttributes(node: FileNode): void {
     const { view, bytes } = this.out;
     const length = OUT_HEADER_BYTES + 24;
     this.#putNotify(Notify.INVAL_INODE, length);
-    view.setBigUint64(OUT_HEADER_BYTES, ROOT_ID, true);
+    view.setBigUint64(OUT_HEADER_BYTES, BigInt(node.id), true);
     view.setBigInt64(OUT_HEADER_BYTES + 8, -1n, true);
     view.setBigInt64(OUT_HEADER_BYTES + 16, 0n, true);
     this.send(bytes, 0, length);
   }
 
   /**
-   * FUSE_NOTIFY_STORE: puts data into the page cache. With writeback the kernel takes the size of a
+   * FUSE_NOTIFY_STORE: puts data into the page cache of a file. With writeback the kernel takes the size of a
    * file that is a mountpoint from nowhere; storing the end of the file makes it as long as it is.
    * @returns 0 or more, or a negated errno
    */
-  notifyStore(offset: bigint, data: Buffer): number {
+  notifyStore(node: FileNode, offset: bigint, data: Buffer): number {
     const headerBytes = OUT_HEADER_BYTES + 24;
     const message = Buffer.alloc(headerBytes + data.length);
     const view = viewOf(message);
     view.setUint32(0, message.length, true);
     view.setInt32(4, Notify.STORE, true);
-    view.setBigUint64(OUT_HEADER_BYTES, ROOT_ID, true);
+    view.setBigUint64(OUT_HEADER_BYTES, BigInt(node.id), true);
     view.setBigUint64(OUT_HEADER_BYTES + 8, offset, true);
     view.setUint32(OUT_HEADER_BYTES + 16, data.length, true);
     data.copy(message, headerBytes);

@@ -7,6 +7,7 @@ import { traceFuse } from '../trace.js';
 import { IN_HEADER_BYTES, OUT_HEADER_BYTES, Opcode } from './constants.js';
 import type { FuseProtocol } from './protocol.js';
 import type { Slab } from './request-arena.js';
+import type { FileNode } from './tree.js';
 import { opcodeName } from './printing.js';
 
 /**
@@ -20,6 +21,10 @@ export class FuseRequest implements Reply, ReadReply {
   /** `unique` in two halves: it is 64 bits and must stay exact. */
   uniqueLow = 0;
   uniqueHigh = 0;
+  /** Which file or directory it is about. */
+  nodeId = 0;
+  /** The file, in those that are about one. */
+  node!: FileNode;
   /** Of the thread that asks; 0 for the kernel's own requests. */
   pid = 0;
   /** Of a READ: how many bytes the reply has. Of a WRITE: how many were written. */
@@ -46,6 +51,8 @@ export class FuseRequest implements Reply, ReadReply {
     this.opcode = view.getUint32(start + 4, true);
     this.uniqueLow = view.getUint32(start + 8, true);
     this.uniqueHigh = view.getUint32(start + 12, true);
+    // Ours have 32 bits; what has more is none of ours.
+    this.nodeId = view.getUint32(start + 20, true) === 0 ? view.getUint32(start + 16, true) : 0;
     this.pid = view.getUint32(start + 32, true);
     this.body = start + IN_HEADER_BYTES;
     this.end = start + length;
@@ -59,7 +66,7 @@ export class FuseRequest implements Reply, ReadReply {
     return this.end - this.body;
   }
 
-  /** The data of a READ, `count` bytes. */
+  /** The data of a READ or a READDIR, `count` bytes behind room for the header. */
   data(bytes: Buffer, start: number, owner?: Owner): void {
     this.#data(bytes, start);
     owner?.release();

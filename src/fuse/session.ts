@@ -1,7 +1,6 @@
 /** The life of a mount on /dev/fuse: reads requests while there is room for them, and sends replies. */
 
 import { errno, errnoName } from '../errno.js';
-import type { DiskFile } from '../disk/disk-file.js';
 import { READABLE, native } from '../native.js';
 import type { PollWatcher } from '../native.js';
 import { traceFuse } from '../trace.js';
@@ -10,6 +9,7 @@ import { MAX_TRANSFER } from './init.js';
 import { FuseProtocol } from './protocol.js';
 import type { ProtocolOptions } from './protocol.js';
 import { RequestArena } from './request-arena.js';
+import type { FileNode, Tree } from './tree.js';
 
 /** The kernel refuses to be read with less room than this. A page more than the header needs, as libfuse has it. */
 const LARGEST_REQUEST = MAX_TRANSFER + WRITE_DATA_AT + 4096;
@@ -20,6 +20,7 @@ const REQUESTS_PER_WAKE = 64;
 
 /** The end of a file, which makes the kernel know its size; see `FuseProtocol.notifyStore`. */
 export interface FileEnd {
+  readonly node: FileNode;
   readonly offset: bigint;
   readonly data: Buffer;
 }
@@ -30,7 +31,7 @@ export interface SessionEvents {
    * @param sizeKnown false if the kernel with its page cache written back may not know the file's size
    */
   started(sizeKnown: boolean): void;
-  overrun(): Promise<void>;
+  overrun(node: FileNode): Promise<void>;
   /** The mount is gone. @param error what went wrong, if it did not just end */
   ended(error?: Error): void;
 }
@@ -46,11 +47,11 @@ export class FuseSession {
 
   /**
    * @param fd of /dev/fuse, mounted; owned from now on
-   * @param end of the file, where the page cache is to be written back
+   * @param end of a file that is the mountpoint, where the page cache is to be written back
    */
   constructor(
     fd: number,
-    file: DiskFile,
+    tree: Tree,
     options: ProtocolOptions,
     end: FileEnd | undefined,
     events: SessionEvents,
@@ -58,15 +59,17 @@ export class FuseSession {
     this.#fd = fd;
     this.#events = events;
     this.#arena = new RequestArena(LARGEST_REQUEST, REQUEST_MEMORY, () => this.#watch());
-    this.protocol = new FuseProtocol(file, options, this.#arena, {
+    this.protocol = new FuseProtocol(tree, options, this.#arena, {
       send: (bytes, start, length) => this.#send(bytes, start, length),
       started: ({ writeback }) => {
         // Before any other request is answered, so that nobody ever sees an empty file.
         const stored =
-          end === undefined ? -errno.ENODATA : this.protocol.notifyStore(end.offset, end.data);
-        events.started(!writeback || stored >= 0);
+          end === undefined
+            ? -errno.ENODATA
+            : this.protocol.notifyStore(end.node, end.offset, end.data);
+        events.started(!writeback || tree.isDirectory || stored >= 0);
       },
-      overrun: () => events.overrun(),
+      overrun: (node) => events.overrun(node),
     });
     this.#watcher = new native.PollWatcher(fd, (status) => {
       this.#readable();

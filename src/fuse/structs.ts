@@ -1,11 +1,14 @@
 /** Structs of linux/fuse.h, written to and read from a place in a buffer. */
 
+import { S_IFDIR } from '../disk/disk-file.js';
 import type { AttributeChange, Attributes } from '../disk/disk-file.js';
-import { Fattr } from './constants.js';
+import { DT_DIR, DT_REG, Fattr } from './constants.js';
+import type { Entry } from './tree.js';
 
 const NANOSECONDS = 1_000_000_000n;
 
 export const ATTR_OUT_BYTES = 104;
+export const ENTRY_OUT_BYTES = 128;
 export const SETATTR_IN_BYTES = 88;
 export const STATFS_OUT_BYTES = 80;
 
@@ -28,7 +31,24 @@ function putTime(view: DataView, secondsAt: number, nanosecondsAt: number, time:
 export function putAttrOut(view: DataView, at: number, inode: bigint, file: Attributes): void {
   view.setBigUint64(at, ATTR_VALID_SECONDS, true);
   view.setBigUint64(at + 8, 0n, true);
-  const attr = at + 16;
+  putAttr(view, at + 16, inode, file);
+}
+
+/**
+ * struct fuse_entry_out. The kernel asks for the name again each time that it is used: the files of a
+ * directory come and go with the partition table.
+ */
+export function putEntryOut(view: DataView, at: number, inode: bigint, file: Attributes): void {
+  view.setBigUint64(at, inode, true); // nodeid
+  view.setBigUint64(at + 8, 0n, true); // generation
+  view.setBigUint64(at + 16, 0n, true); // entry_valid
+  view.setBigUint64(at + 24, ATTR_VALID_SECONDS, true);
+  view.setBigUint64(at + 32, 0n, true); // both in nanoseconds
+  putAttr(view, at + 40, inode, file);
+}
+
+/** struct fuse_attr. */
+function putAttr(view: DataView, attr: number, inode: bigint, file: Attributes): void {
   view.setBigUint64(attr, inode, true);
   view.setBigUint64(attr + 8, file.size, true);
   view.setBigUint64(attr + 16, file.blocks, true);
@@ -36,7 +56,7 @@ export function putAttrOut(view: DataView, at: number, inode: bigint, file: Attr
   putTime(view, attr + 32, attr + 52, file.mtime);
   putTime(view, attr + 40, attr + 56, file.ctime);
   view.setUint32(attr + 60, file.mode, true);
-  view.setUint32(attr + 64, 1, true); // nlink
+  view.setUint32(attr + 64, (file.mode & S_IFDIR) !== 0 ? 2 : 1, true); // nlink
   view.setUint32(attr + 68, file.uid, true);
   view.setUint32(attr + 72, file.gid, true);
   view.setUint32(attr + 76, 0, true); // rdev
@@ -72,4 +92,36 @@ export function putStatfsOut(view: DataView, at: number, size: bigint, blockSize
   view.setUint32(at + 40, blockSize, true);
   view.setUint32(at + 44, 255, true); // namelen
   view.setUint32(at + 48, blockSize, true); // frsize
+}
+
+const DIRENT_BYTES = 24;
+
+/**
+ * As many entries of a directory, from the index `first` on, as there is room for, each a struct
+ * fuse_dirent.
+ * @param headroom bytes that stay free at the start of the buffer
+ */
+export function direntsOf(
+  entries: readonly Entry[],
+  first: number,
+  room: number,
+  headroom: number,
+): Buffer {
+  const parts = [Buffer.alloc(headroom)];
+  let used = 0;
+  for (const [i, { id, name, isDirectory }] of entries.entries()) {
+    if (i < first) continue;
+    const bytes = Buffer.from(name, 'utf8');
+    // Each begins at a multiple of 8.
+    const dirent = Buffer.alloc((DIRENT_BYTES + bytes.length + 7) & ~7);
+    if (used + dirent.length > room) break;
+    dirent.writeBigUInt64LE(BigInt(id), 0);
+    dirent.writeBigUInt64LE(BigInt(i + 1), 8); // off: where the next one is
+    dirent.writeUInt32LE(bytes.length, 16);
+    dirent.writeUInt32LE(isDirectory ? DT_DIR : DT_REG, 20);
+    bytes.copy(dirent, DIRENT_BYTES);
+    parts.push(dirent);
+    used += dirent.length;
+  }
+  return Buffer.concat(parts);
 }

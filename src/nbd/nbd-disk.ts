@@ -68,7 +68,7 @@ async function joinMore(
   target: Target,
   { connections, deadline, signal }: ConnectOptions,
 ): Promise<void> {
-  const signals = signal === undefined ? [disk.over] : [disk.over, signal];
+  const signals = signal === undefined ? [disk.full] : [disk.full, signal];
   const limit = pLimit(MAX_JOINING);
   const join = async (): Promise<void> => {
     try {
@@ -97,7 +97,7 @@ export class NbdDisk implements Disk {
   readonly info: DiskInfo;
   readonly #connections: NbdConnection[] = [];
   #closed: Promise<void> | undefined;
-  readonly #over = new AbortController();
+  readonly #full = new AbortController();
   /** Why the server is gone, as the end of a sentence about it. */
   #lost: string | undefined;
   #onLost: ((reason: string) => void) | undefined;
@@ -132,7 +132,7 @@ export class NbdDisk implements Disk {
    * @param agreed in that handshake, for the same export
    */
   addConnection(transport: Transport, agreed: NegotiatedExport): void {
-    if (this.#lost !== undefined || this.#closed !== undefined) {
+    if (this.#full.signal.aborted) {
       transport.close();
       return;
     }
@@ -141,9 +141,14 @@ export class NbdDisk implements Disk {
     );
   }
 
-  /** Given when the disk is lost or about to be closed. */
-  get over(): AbortSignal {
-    return this.#over.signal;
+  /** Given when no further connection is wanted. */
+  get full(): AbortSignal {
+    return this.#full.signal;
+  }
+
+  /** Goes on with the connections that there are. */
+  joinNoMore(): void {
+    this.#full.abort();
   }
 
   /** How many connections are in use. */
@@ -156,7 +161,7 @@ export class NbdDisk implements Disk {
     // others would promise too much.
     if (this.#lost !== undefined) return;
     this.#lost = reason;
-    this.#over.abort();
+    this.joinNoMore();
     for (const connection of this.#connections) connection.abort();
     this.#onLost?.(reason);
   }
@@ -235,7 +240,7 @@ export class NbdDisk implements Disk {
   }
 
   async #close(): Promise<void> {
-    this.#over.abort();
+    this.joinNoMore();
     await Promise.all(this.#connections.map((connection) => connection.close(CLOSE_DEADLINE)));
   }
 }

@@ -78,6 +78,8 @@ describe('checkMountpoint', () => {
     folder = await realpath(await mkdtemp(join(tmpdir(), 'tsnbdfuse-test-')));
     await writeFile(join(folder, 'disk.raw'), '');
     await mkdir(join(folder, 'directory'));
+    await mkdir(join(folder, 'empty'));
+    await symlink('empty', join(folder, 'to-empty'));
     await symlink('directory', join(folder, 'link'));
     await symlink('../disk.raw', join(folder, 'directory', 'disk-link'));
     await symlink('nowhere', join(folder, 'dangling'));
@@ -96,40 +98,87 @@ describe('checkMountpoint', () => {
 
   it('takes a regular file', async () => {
     const path = join(folder, 'disk.raw');
-    assert.equal(await checkMountpoint(path), path);
+    assert.deepEqual(await checkMountpoint(path), {
+      path,
+      name: undefined,
+      shown: path,
+      shownFile: path,
+      hides: false,
+    });
   });
+  it('tells that a file has content, which is hidden then', async () => {
+    const path = join(folder, 'image');
+    await writeFile(path, 'x');
+    assert.equal((await checkMountpoint(path)).hides, true);
+  });
+  it('takes a directory, in which the disk is nbd', async () => {
+    const path = join(folder, 'empty');
+    assert.deepEqual(await checkMountpoint(path), {
+      path,
+      name: 'nbd',
+      shown: path,
+      shownFile: join(path, 'nbd'),
+      hides: false,
+    });
+    assert.equal((await checkMountpoint(`${path}/`)).path, path);
+    assert.equal((await checkMountpoint(folder)).hides, true);
+  });
+  it('takes a name that is free in a directory', async () => {
+    const path = join(folder, 'empty');
+    assert.deepEqual(await checkMountpoint(join(path, 'my disk')), {
+      path,
+      name: 'my disk',
+      shown: path,
+      shownFile: join(path, 'my disk'),
+      hides: false,
+    });
+    const linked = await checkMountpoint(join(folder, 'to-empty', 'x'));
+    assert.deepEqual([linked.path, linked.name], [path, 'x']);
+    assert.equal((await checkMountpoint(join(folder, 'new'))).hides, true);
+  });
+  it('names what can be unmounted, where the mountpoint is a link', async () => {
+    const { path, shown, shownFile } = await checkMountpoint(join(folder, 'to-empty'));
+    assert.equal(path, join(folder, 'empty'));
+    assert.equal(shown, path);
+    assert.equal(shownFile, join(folder, 'to-empty', 'nbd'));
+  });
+  it('refuses a name that is too long', () =>
+    refuses(join(folder, 'x'.repeat(256)), /ENAMETOOLONG|more than 255 bytes/));
+  it('wants a directory to be named', () =>
+    refuses('no-such-disk', /^no-such-disk does not exist; create it with: touch no-such-disk$/));
+  it('wants a directory to be there', () =>
+    refuses(`${join(folder, 'new')}/`, /new\/ does not exist; create it with: mkdir /));
   it('resolves the links on the way', async () => {
     const path = join(folder, 'link', '..', 'directory', '..', 'disk.raw');
-    assert.equal(await checkMountpoint(path), join(folder, 'disk.raw'));
+    assert.equal((await checkMountpoint(path)).path, join(folder, 'disk.raw'));
   });
   it('resolves a link to a file', async () => {
     const path = join(folder, 'link', 'disk-link');
-    assert.equal(await checkMountpoint(path), join(folder, 'disk.raw'));
+    assert.equal((await checkMountpoint(path)).path, join(folder, 'disk.raw'));
   });
   it('refuses a link to nothing', () => refuses(join(folder, 'dangling'), /link to nothing/));
   it('refuses a link to itself', () => refuses(join(folder, 'loop'), /symbolic link/));
-  it('says how to create what is missing', () =>
+  it('does not hide by a slip what much else needs', () =>
     refuses(
-      join(folder, 'new disk'),
-      /new disk does not exist; create it with: touch '.*new disk'$/,
+      '/proc/new disk',
+      /^\/proc\/new disk does not exist; create it with: touch '.*new disk'$/,
     ));
   it('names the folder that is missing', () =>
     refuses(join(folder, 'none', 'disk.raw'), /the directory of .* does not exist: .*none$/));
   it('refuses a file in the place of a folder', () =>
     refuses(join(folder, 'disk.raw', 'x'), /cannot look at .*ENOTDIR/));
-  it('refuses a directory', () => refuses(join(folder, 'directory'), /is a directory/));
-  it('refuses a device', () => refuses('/dev/null', /not a regular file/));
+  it('refuses a device', () => refuses('/dev/null', /neither a regular file nor a directory/));
   it('refuses a socket', async () => {
     const path = join(folder, 'socket');
     const server = createServer().listen(path);
     try {
       await new Promise((resolve) => server.once('listening', resolve));
-      await refuses(path, /not a regular file/);
+      await refuses(path, /neither a regular file nor a directory/);
     } finally {
       server.close();
     }
   });
-  it('refuses a mount', () =>
+  it('refuses a mount with something in it', () =>
     refuses('/proc', /is already a mount \(proc.*\); unmount it first: \S+.* \/proc$/));
   it('refuses an empty name', () => refuses('', /empty name/));
 });

@@ -6,6 +6,8 @@ import { fitDisk } from '../../src/disk/fit.js';
 import { Opcode } from '../../src/fuse/constants.js';
 import { FuseProtocol } from '../../src/fuse/protocol.js';
 import type { ProtocolOptions } from '../../src/fuse/protocol.js';
+import { Tree } from '../../src/fuse/tree.js';
+import type { FileNode } from '../../src/fuse/tree.js';
 import { RequestArena } from '../../src/fuse/request-arena.js';
 import { viewOf } from '../../src/bytes.js';
 import { MemoryDisk } from './memory-disk.js';
@@ -22,6 +24,8 @@ const LARGEST = 1024 * 1024 + 4096;
 export class FakeKernel {
   readonly disk: MemoryDisk;
   readonly file: DiskFile;
+  readonly node: FileNode;
+  readonly tree: Tree;
   readonly protocol: FuseProtocol;
   /** Replies by `unique`. */
   readonly replies = new Map<bigint, KernelReply>();
@@ -29,13 +33,17 @@ export class FakeKernel {
   readonly notifications: { readonly code: number; readonly body: Buffer }[] = [];
   started: { readonly writeback: boolean } | undefined;
   overruns = 0;
+  /** What mends the size after a write past the end. */
+  mended: Promise<void> = Promise.resolve();
   readonly #arena = new RequestArena(LARGEST, 4 * LARGEST, () => undefined);
+  /** Which file or directory the next request is about. */
+  nodeId: number;
   /** Of the next request. */
   unique = 0xfedc_ba98_0000_0000n;
 
   constructor(
     disk: Partial<MemoryDiskOptions> = {},
-    options: Partial<ProtocolOptions> & { readOnly?: boolean } = {},
+    options: Partial<ProtocolOptions> & { readOnly?: boolean; directory?: string } = {},
   ) {
     this.disk = new MemoryDisk({ size: 64 * 1024, ...disk });
     this.file = new DiskFile(fitDisk(this.disk, 1024 * 1024), {
@@ -44,16 +52,30 @@ export class FakeKernel {
       gid: 2,
       permissions: 0o600,
     });
+    if (options.directory === undefined) {
+      const { tree, node } = Tree.ofFile(this.file);
+      this.tree = tree;
+      this.node = node;
+    } else {
+      this.tree = Tree.ofDirectory({ uid: 1, gid: 2, permissions: 0o640 });
+      this.node = this.tree.add(options.directory, this.file);
+    }
+    this.nodeId = this.node.id;
     this.protocol = new FuseProtocol(
-      this.file,
-      { writeback: options.writeback ?? true, openFlags: options.openFlags ?? 2 },
+      this.tree,
+      {
+        writeback: options.writeback ?? true,
+        openFlags: options.openFlags ?? 2,
+        size: this.file.size,
+        blockSize: this.file.blockSize,
+      },
       this.#arena,
       {
         send: (bytes, start, length) => this.#take(bytes.subarray(start, start + length)),
         started: (agreed) => (this.started = agreed),
         overrun: () => {
           this.overruns++;
-          return Promise.resolve();
+          return this.mended;
         },
       },
     );
@@ -88,7 +110,7 @@ export class FakeKernel {
     slab.view.setUint32(at, length, true);
     slab.view.setUint32(at + 4, opcode, true);
     slab.view.setBigUint64(at + 8, unique, true);
-    slab.view.setBigUint64(at + 16, 1n, true);
+    slab.view.setBigUint64(at + 16, BigInt(this.nodeId), true);
     slab.view.setUint32(at + 32, pid, true);
     body.copy(slab.bytes, at + 40);
     this.protocol.handle(slab, length);

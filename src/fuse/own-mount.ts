@@ -1,10 +1,11 @@
 /**
- * The file of our own mount, as another thread may touch it. The path alone is not enough: when the mount
- * has left it, it leads to the file underneath, which is the user's.
+ * The files of our own mount, as another thread may touch them. The path alone is not enough: when the
+ * mount has left it, it leads to what is underneath, which is the user's.
  */
 
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
+import { join } from 'node:path';
 import { deviceNumbers } from '../device-number.js';
 import { traceMain } from '../trace.js';
 import { findMount } from './mountpoint.js';
@@ -12,8 +13,8 @@ import { findMount } from './mountpoint.js';
 /** Opens nothing, and so asks the mount nothing; open(2) has it so on x64 and arm64. */
 const O_PATH = 0o10000000;
 
-export class OwnFile {
-  /** Absolute. */
+export class OwnMount {
+  /** Of the mountpoint, absolute. */
   readonly path: string;
   /** `major:minor` of the mount. */
   readonly device: string;
@@ -24,9 +25,9 @@ export class OwnFile {
   }
 
   /** To be called right after the mount. @returns undefined if it is gone already */
-  static async of(path: string): Promise<OwnFile | undefined> {
+  static async of(path: string): Promise<OwnMount | undefined> {
     const mount = await findMount(path);
-    return mount === undefined ? undefined : new OwnFile(path, mount.device);
+    return mount === undefined ? undefined : new OwnMount(path, mount.device);
   }
 
   /** Whether the mount is still in its place. */
@@ -35,13 +36,14 @@ export class OwnFile {
   }
 
   /**
-   * Does something to the file by a path that leads to it and to nothing else. All of it runs on the
+   * Does something to a file by a path that leads to it and to nothing else. All of it runs on the
    * thread pool, since the event loop has to answer what the kernel asks of us meanwhile. What fails is
    * traced only.
+   * @param name in the directory; empty for a file that is the mountpoint
    */
-  async use(what: string, run: (path: string) => Promise<unknown>): Promise<void> {
+  async use(what: string, name: string, run: (path: string) => Promise<unknown>): Promise<void> {
     try {
-      const handle = await open(this.path, O_PATH | constants.O_NOFOLLOW);
+      const handle = await open(join(this.path, name), O_PATH | constants.O_NOFOLLOW);
       try {
         const { dev } = await handle.stat({ bigint: true });
         const { major, minor } = deviceNumbers(dev);
