@@ -453,17 +453,23 @@ describe('any text', () => {
     assert.equal(tls?.pskFile !== undefined, tls?.type === 'psk');
     assert.doesNotMatch(addressText(address), /\p{Cc}/u);
     switch (address.kind) {
-      case 'unix':
-        { assert.notEqual(address.path, ''); return; }
-      case 'vsock':
-        { assert.ok(address.cid >= 0 && address.cid < 2 ** 32 - 1 && address.port > 0); return; }
+      case 'unix': {
+        assert.notEqual(address.path, '');
+        return;
+      }
+      case 'vsock': {
+        assert.ok(address.cid >= 0 && address.cid < 2 ** 32 - 1 && address.port > 0);
+        return;
+      }
       case 'ssh':
         for (const word of [address.host, address.user ?? 'u']) {
           assert.match(word, /^[^-'"`$\\;&<>|(){}\p{Cc}][^'"`$\\;&<>|(){}\p{Cc}]*$/u);
         }
         return;
-      case 'tcp':
-        { assert.match(address.host, /^[^\s/\\?#@[\]\p{Cc}]+$/u); return; }
+      case 'tcp': {
+        assert.match(address.host, /^[^\s/\\?#@[\]\p{Cc}]+$/u);
+        return;
+      }
     }
   }
 
