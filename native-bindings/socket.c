@@ -11,6 +11,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+/* It needs what sys/socket.h defines. */
+#include <linux/vm_sockets.h>
+
 struct address {
   struct sockaddr_storage storage;
   socklen_t length;
@@ -96,6 +99,22 @@ static bool get_tcp_address(napi_env env, napi_value host, napi_value port_value
   return true;
 }
 
+/* Both are 32 bits wide, and the highest of each stands for any. */
+static bool get_vsock_address(napi_env env, napi_value cid_value, napi_value port_value,
+                              struct address *address) {
+  uint32_t cid, port;
+  if (!get_uint(env, cid_value, &cid) || !get_uint(env, port_value, &port)) return false;
+  memset(address, 0, sizeof *address);
+  struct sockaddr_vm *name = (struct sockaddr_vm *)&address->storage;
+  name->svm_family = AF_VSOCK;
+  name->svm_cid = cid;
+  name->svm_port = port;
+  address->length = sizeof *name;
+  return true;
+}
+
+static bool is_tcp(sa_family_t family) { return family == AF_INET || family == AF_INET6; }
+
 static int make_socket(int family) {
   return socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 }
@@ -119,7 +138,7 @@ static int64_t listen_on(const struct address *address, int32_t backlog) {
   const int on = 1;
   int fd = make_socket(name->sa_family);
   if (fd < 0) return -(int64_t)errno;
-  if (name->sa_family != AF_UNIX &&
+  if (is_tcp(name->sa_family) &&
       setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0) {
     return close_and_fail(fd);
   }
@@ -136,7 +155,7 @@ static int64_t connect_to(const struct address *address) {
   const struct sockaddr *name = (const struct sockaddr *)&address->storage;
   int fd = make_socket(name->sa_family);
   if (fd < 0) return -(int64_t)errno;
-  if (name->sa_family != AF_UNIX) tune_tcp(fd);
+  if (is_tcp(name->sa_family)) tune_tcp(fd);
   /* It waits for nothing, so that no signal interrupts it. */
   if (connect(fd, name, address->length) < 0 && errno != EINPROGRESS) return close_and_fail(fd);
   return fd;
@@ -194,6 +213,30 @@ static napi_value tcp_connect(napi_env env, napi_callback_info info) {
   return make_int(env, problem != 0 ? -problem : connect_to(&address));
 }
 
+/* vsockListen(cid, port, backlog) */
+static napi_value vsock_listen(napi_env env, napi_callback_info info) {
+  napi_value arguments[3];
+  struct address address;
+  int32_t backlog;
+  if (!get_arguments(env, info, 3, arguments, NULL) ||
+      !get_vsock_address(env, arguments[0], arguments[1], &address) ||
+      !get_int(env, arguments[2], &backlog)) {
+    return NULL;
+  }
+  return make_int(env, listen_on(&address, backlog));
+}
+
+/* vsockConnect(cid, port) */
+static napi_value vsock_connect(napi_env env, napi_callback_info info) {
+  napi_value arguments[2];
+  struct address address;
+  if (!get_arguments(env, info, 2, arguments, NULL) ||
+      !get_vsock_address(env, arguments[0], arguments[1], &address)) {
+    return NULL;
+  }
+  return make_int(env, connect_to(&address));
+}
+
 static bool get_fd(napi_env env, napi_callback_info info, int32_t *fd) {
   napi_value arguments[1];
   return get_arguments(env, info, 1, arguments, NULL) && get_int(env, arguments[0], fd);
@@ -234,7 +277,7 @@ static napi_value accept_next(napi_env env, napi_callback_info info) {
   socklen_t length = sizeof peer;
   int result;
   RETRY(result, accept4(fd, (struct sockaddr *)&peer, &length, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (result >= 0 && (peer.ss_family == AF_INET || peer.ss_family == AF_INET6)) tune_tcp(result);
+  if (result >= 0 && is_tcp(peer.ss_family)) tune_tcp(result);
   return make_int(env, or_errno(result));
 }
 
@@ -258,6 +301,8 @@ bool define_socket(napi_env env, napi_value exports) {
          define(env, exports, "unixConnect", unix_connect) &&
          define(env, exports, "tcpListen", tcp_listen) &&
          define(env, exports, "tcpConnect", tcp_connect) &&
+         define(env, exports, "vsockListen", vsock_listen) &&
+         define(env, exports, "vsockConnect", vsock_connect) &&
          define(env, exports, "tcpPort", tcp_port) &&
          define(env, exports, "socketError", socket_error) &&
          define(env, exports, "accept", accept_next) &&

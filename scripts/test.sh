@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 servers=wanted
 if [ -n "${CI:-}" ] && [ "$CI" != false ]; then servers=required; fi
 need_programs $servers qemu-nbd:qemu-utils nbdkit:nbdkit nbd-server:nbd-server \
-  nbdcopy:libnbd-bin sgdisk:gdisk fusermount3:fuse3 fio:fio \
+  nbdcopy:libnbd-bin sgdisk:gdisk fusermount3:fuse3 fio:fio nc:netcat-openbsd \
   mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.vfat:dosfstools unshare:util-linux
 
 build_project

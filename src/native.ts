@@ -66,6 +66,10 @@ export interface Native {
   tcpListen(address: string, port: number, backlog: number): number;
   /** Starts to connect to a numeric address, with TCP_NODELAY and keep-alive; writable when done, then ask `socketError`. */
   tcpConnect(address: string, port: number): number;
+  /** A listening socket of vsock(7); 0xffffffff is any machine. */
+  vsockListen(cid: number, port: number, backlog: number): number;
+  /** Starts to connect to a virtual machine or to its host, as `tcpConnect` does. */
+  vsockConnect(cid: number, port: number): number;
   /** The port that a TCP socket is bound to. */
   tcpPort(fd: number): number;
   /** The pending error of a socket as a negated errno, or 0 (SO_ERROR). */

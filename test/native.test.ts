@@ -230,6 +230,9 @@ describe('reading and writing', TIMED, () => {
       ['setNonblocking', 0, 1],
       ['unixListen', Buffer.from('path'), 1],
       ['tcpListen', '::1', '80', 1],
+      ['vsockListen', '2', 80, 1],
+      ['vsockConnect', 2],
+      ['vsockConnect', 2n, 80],
       ['socketpair', new Uint32Array(2)],
       ['mount', 'none', '/nowhere', 'fuse', 0],
       ['umount', null, 0],
@@ -268,6 +271,8 @@ describe('reading and writing', TIMED, () => {
       ['readv', 0, [bytes, bytes], ranges, 0, 3],
       ['readv', 0, [bytes], ranges, 0xffffffff, 1],
       ['writev', 0, [bytes, bytes], ranges, 0, 2],
+      ['vsockListen', 2, 2 ** 32, 1],
+      ['vsockConnect', -1, 80],
       ['socketpair', new Int32Array(1)],
       ['lseek', 0, 2n ** 63n, 0],
       ['truncate', '/nowhere', -(2n ** 63n) - 1n],
@@ -869,6 +874,60 @@ sys.exit(0 if all(asked) and 0 < tcp(socket.TCP_USER_TIMEOUT) <= 60000 else 9)`;
       assert.equal(native[name](-1), -errno.EBADF, name);
     }
     assert.equal(native.accept(fds.pair()[0]), -errno.EINVAL);
+  });
+});
+
+describe('sockets of virtual machines', () => {
+  const ANY = 0xffff_ffff;
+  const LOCAL = 1;
+  const HYPERVISOR = 0;
+  /** High enough to be nobody's. */
+  const port = 0x4000_0000 + process.pid;
+  const here = native.vsockListen(ANY, port, 1);
+  if (here >= 0) native.close(here);
+  const known = here !== -errno.EAFNOSUPPORT;
+
+  it('are made by the numbers of machine and port', () => {
+    using fds = new Descriptors();
+    if (!known) {
+      assert.equal(native.vsockConnect(LOCAL, port), -errno.EAFNOSUPPORT);
+      return;
+    }
+    const listener = fds.own(native.vsockListen(ANY, port, 1));
+    assert.equal(flagsOf(listener) & (O_CLOEXEC | O_NONBLOCK), O_CLOEXEC | O_NONBLOCK);
+    assert.equal(native.vsockListen(ANY, port, 1), -errno.EADDRINUSE);
+    assert.equal(native.vsockListen(HYPERVISOR, port, 1), -errno.EADDRNOTAVAIL);
+    assert.equal(native.tcpPort(listener), -errno.EAFNOSUPPORT);
+    assert.equal(native.accept(listener), -errno.EAGAIN);
+  });
+
+  it('talk, or tell that there is no such machine', TIMED, async () => {
+    using fds = new Descriptors();
+    const listener = native.vsockListen(LOCAL, port, 1);
+    if (listener < 0) {
+      // Without vsock, or without its loopback: no machine has this number.
+      const problem = known ? errno.EADDRNOTAVAIL : errno.EAFNOSUPPORT;
+      assert.equal(listener, -problem);
+      const client = native.vsockConnect(ANY, port);
+      if (client < 0) return;
+      fds.own(client);
+      await nextEvent(client, WRITABLE);
+      assert.ok(native.socketError(client) < 0);
+      return;
+    }
+    fds.own(listener);
+    const client = fds.own(native.vsockConnect(LOCAL, port));
+    assert.equal(flagsOf(client) & (O_CLOEXEC | O_NONBLOCK), O_CLOEXEC | O_NONBLOCK);
+    assert.deepEqual(await nextEvent(client, WRITABLE), [0, WRITABLE]);
+    assert.equal(native.socketError(client), 0);
+    await nextEvent(listener, READABLE);
+    const server = fds.own(native.accept(listener));
+    assert.equal(write(client, 'question'), 8);
+    await nextEvent(server, READABLE);
+    assert.equal(read(server), 'question');
+    assert.equal(write(server, 'answer'), 6);
+    await nextEvent(client, READABLE);
+    assert.equal(read(client), 'answer');
   });
 });
 

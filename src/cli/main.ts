@@ -67,7 +67,8 @@ async function reportError(error: unknown): Promise<number> {
   }
   if (error instanceof Error && EXPECTED.has(error.name)) {
     say(error.message);
-    return 1;
+    // A URI that says nothing is a mistake in the command line, of which the usage knows less.
+    return error.name === 'UriError' ? 2 : 1;
   }
   const internal = error instanceof InternalError ? error : new InternalError(error);
   say(`${internal.message} (a bug; please report it with what follows)`);

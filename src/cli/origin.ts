@@ -56,7 +56,8 @@ export class UriOrigin implements Origin {
     const { connectDisk } = await import('../nbd/nbd-disk.js');
     return connectDisk(this.#target, {
       deadline: this.#deadline,
-      connections: CONNECTIONS,
+      // Each would be a login of its own, and may ask for a password.
+      connections: this.#target.address.kind === 'ssh' ? 1 : CONNECTIONS,
       signal: this.#unwanted.signal,
     });
   }

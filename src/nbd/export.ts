@@ -14,10 +14,40 @@ export interface NegotiatedExport {
   readonly allocationId: number | undefined;
 }
 
+export interface UnixAddress {
+  readonly kind: 'unix';
+  /** A leading NUL makes it abstract. */
+  readonly path: string;
+}
+
+export interface TcpAddress {
+  readonly kind: 'tcp';
+  readonly host: string;
+  readonly port: number;
+}
+
+/** A virtual machine, or its host (vsock(7)). */
+export interface VsockAddress {
+  readonly kind: 'vsock';
+  readonly cid: number;
+  readonly port: number;
+}
+
+/** On another machine, which ssh(1) leads to. */
+export interface SshAddress {
+  readonly kind: 'ssh';
+  /** Also an alias of ssh's configuration. */
+  readonly host: string;
+  /** Undefined here and below: what ssh's configuration says. */
+  readonly user: string | undefined;
+  readonly port: number | undefined;
+  readonly compress: boolean;
+  /** As it is seen from there. */
+  readonly remote: UnixAddress | TcpAddress;
+}
+
 /** Where a server listens. */
-export type Address =
-  | { readonly kind: 'unix'; readonly path: string }
-  | { readonly kind: 'tcp'; readonly host: string; readonly port: number };
+export type Address = UnixAddress | TcpAddress | VsockAddress | SshAddress;
 
 /** What a connection has to be encrypted with. Its presence means: with TLS, or not at all. */
 export interface TlsSettings {
@@ -43,15 +73,27 @@ export interface Target {
   readonly tls?: TlsSettings | undefined;
 }
 
-/** For messages: `host:10809`, `/run/socket`, or `@name` for an abstract socket. */
+/**
+ * For messages: `host:10809`, `/run/socket`, `@name` for an abstract socket, `vsock:2:10809`, or
+ * `localhost:10809 on user@host` by way of ssh.
+ */
 export function addressText(address: Address): string {
   switch (address.kind) {
     case 'unix':
       // A path may hold what a terminal would obey.
       return address.path.replace(/^\0/, '@').replace(/\p{Cc}/gu, '?');
-    case 'tcp': {
-      const host = address.host.includes(':') ? `[${address.host}]` : address.host;
-      return `${host}:${address.port}`;
+    case 'tcp':
+      return withPort(address.host, address.port);
+    case 'vsock':
+      return `vsock:${address.cid}:${address.port}`;
+    case 'ssh': {
+      const { host, user, port, remote } = address;
+      const machine = port === undefined ? host : withPort(host, port);
+      return `${addressText(remote)} on ${user === undefined ? '' : `${user}@`}${machine}`;
     }
   }
+}
+
+function withPort(host: string, port: number): string {
+  return `${host.includes(':') ? `[${host}]` : host}:${port}`;
 }

@@ -10,7 +10,15 @@ import { FdTransport } from '../transport/fd-transport.js';
 import type { Transport } from '../transport/transport.js';
 import { HandshakeError, ProtocolError } from './errors.js';
 import { addressText } from './export.js';
-import type { Address, NegotiatedExport, Target } from './export.js';
+import type {
+  Address,
+  NegotiatedExport,
+  SshAddress,
+  Target,
+  TcpAddress,
+  UnixAddress,
+  VsockAddress,
+} from './export.js';
 import { checkExportName, clientHandshake } from './handshake.js';
 import type { HandshakeOptions } from './handshake.js';
 import { printable } from './printing.js';
@@ -94,11 +102,25 @@ export async function openTransport(
   signal?: AbortSignal,
 ): Promise<Transport> {
   const until = performance.now() + deadline;
-  const fd =
-    address.kind === 'unix'
-      ? await connectUnix(address, until, signal)
-      : await connectTcp(address.host, address.port, until, signal);
+  if (address.kind === 'ssh') return openSsh(address);
+  const fd = await connectSocket(address, until, signal);
   return orClose(fd, () => new FdTransport(fd));
+}
+
+/** @returns a connected socket */
+function connectSocket(
+  address: Exclude<Address, SshAddress>,
+  until: number,
+  signal: AbortSignal | undefined,
+): Promise<number> {
+  switch (address.kind) {
+    case 'unix':
+      return connectUnix(address, until, signal);
+    case 'tcp':
+      return connectTcp(address, until, signal);
+    case 'vsock':
+      return connectVsock(address, until, signal);
+  }
 }
 
 /** A descriptor is ours until somebody has taken it over. */
@@ -116,7 +138,7 @@ function cannotConnect(address: Address, why: string): HandshakeError {
 }
 
 async function connectUnix(
-  address: Extract<Address, { kind: 'unix' }>,
+  address: UnixAddress,
   until: number,
   signal: AbortSignal | undefined,
 ): Promise<number> {
@@ -135,18 +157,17 @@ async function connectUnix(
 }
 
 async function connectTcp(
-  host: string,
-  port: number,
+  shown: TcpAddress,
   until: number,
   signal: AbortSignal | undefined,
 ): Promise<number> {
-  const shown: Address = { kind: 'tcp', host, port };
+  const { host, port } = shown;
   let why = 'it has no address';
   const addresses = await resolveHost(shown, host, until, signal);
   for (const [i, address] of addresses.entries()) {
     const fd = native.tcpConnect(address, port);
     if (fd < 0) {
-      why = errnoText(-fd);
+      why = connectText(-fd);
       continue;
     }
     // One address that swallows everything leaves the others their share of the time.
@@ -155,9 +176,40 @@ async function connectTcp(
     if (code === 0) return fd;
     native.close(fd);
     signal?.throwIfAborted();
-    why = code === errno.ETIMEDOUT ? 'no answer in time' : errnoText(code);
+    why = connectText(code);
   }
   throw cannotConnect(shown, why);
+}
+
+async function connectVsock(
+  address: VsockAddress,
+  until: number,
+  signal: AbortSignal | undefined,
+): Promise<number> {
+  const fd = native.vsockConnect(address.cid, address.port);
+  if (fd === -errno.EAFNOSUPPORT) {
+    throw cannotConnect(address, 'this kernel has no vsock; load it with: modprobe vsock');
+  }
+  if (fd < 0) throw cannotConnect(address, connectText(-fd));
+  const code = await orClose(fd, () => connected(fd, timeLeft(until), signal));
+  if (code === 0) return fd;
+  native.close(fd);
+  signal?.throwIfAborted();
+  throw cannotConnect(address, connectText(code));
+}
+
+const connectText = (code: number): string =>
+  code === errno.ETIMEDOUT ? 'no answer in time' : errnoText(code);
+
+/** What becomes of a connection shows only when the far side says something, or hangs up. */
+async function openSsh(address: SshAddress): Promise<Transport> {
+  // Loaded for those who need it.
+  const { startSsh } = await import('./ssh.js');
+  try {
+    return await startSsh(address);
+  } catch (error) {
+    throw cannotConnect(address, error instanceof Error ? error.message : String(error));
+  }
 }
 
 async function resolveHost(

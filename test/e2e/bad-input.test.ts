@@ -30,9 +30,10 @@ async function fails(
   args: readonly string[],
   message: RegExp,
   options: RunOptions = {},
+  status = 1,
 ): Promise<Result> {
   const result = await place.tsnbdfuse(args, options);
-  assert.equal(result.status, 1, result.stderr);
+  assert.equal(result.status, status, result.stderr);
   const lines = ownLines(result);
   assert.equal(lines.length, 1, result.stderr);
   assert.match(lines[0] ?? '', message);
@@ -45,8 +46,9 @@ async function failsAlone(
   args: readonly string[],
   message: RegExp,
   options: RunOptions = {},
+  status = 1,
 ): Promise<void> {
-  const result = await fails(args, message, options);
+  const result = await fails(args, message, options, status);
   assert.equal(result.stderr.trimEnd().split('\n').length, 1, result.stderr);
 }
 
@@ -235,16 +237,25 @@ createServer((socket) => { socket.on('error', () => undefined); ${behaviour} }).
 
 describe('a URI', () => {
   for (const [uri, message] of [
-    ['http://localhost/', /http/],
+    ['http://localhost/', /http: is not an NBD scheme/],
     ['nbd:', /nbd:/],
     ['nbd://host:port/', /port/],
     ['nbd://localhost/?nonsense=1', /nonsense/],
-    ['nbd+unix:///', /socket/],
-    ['nbd+unix:///?socket=', /socket/],
+    ['nbd://localhost/?tls-type=psk', /tls-type= is for TLS; write nbds:/],
+    ['nbd+unix:///', /socket= is missing/],
+    ['nbd+unix:///?socket=', /socket= is empty/],
+    ['nbds+unix:///?socket=none', /add tls-hostname=NAME/],
+    ['nbd+ssh://-oProxyCommand=true/', /not one that ssh can be given/],
+  ] as const) {
+    it(`that cannot be understood exits with 2: ${uri}`, () =>
+      failsAlone(['disk.raw', uri], message, {}, 2));
+  }
+
+  for (const [uri, message] of [
     ['nbd+unix:///?socket=none', /none: no such file or directory/],
     ['nbd://127.0.0.1:1/', /127\.0\.0\.1:1: connection refused/],
   ] as const) {
-    it(uri, () => failsAlone(['disk.raw', uri], message));
+    it(`that leads nowhere: ${uri}`, () => failsAlone(['disk.raw', uri], message));
   }
 
   it('of an export that is unknown', async () => {

@@ -379,6 +379,45 @@ describe('a server over TCP', () => {
   });
 });
 
+describe('a server by vsock', () => {
+  const port = 0x5000_0000 + process.pid;
+
+  it('that there is not', async () => {
+    assert.match(
+      await failure({ kind: 'vsock', cid: 0xffff_fffe, port }),
+      new RegExp(`^cannot connect to vsock:4294967294:${port}: [a-z]`),
+    );
+  });
+
+  it('on this machine, where the kernel lets it be reached', async () => {
+    const address: Address = { kind: 'vsock', cid: 1, port };
+    const listener = native.vsockListen(1, port, 1);
+    if (listener < 0) {
+      // What becomes of it then is the business of whoever emulates the machine: a refusal, or nothing.
+      assert.match(await failure(address, SHORT), /^cannot connect to vsock:1:\d+: [a-z]/);
+      return;
+    }
+    descriptors.push(listener);
+    const transport = await openTransport(address, DEADLINE);
+    descriptors.push(native.accept(listener));
+    transport.close();
+  });
+
+  it('that is given up', async () => {
+    const given = AbortSignal.timeout(SHORT);
+    const error: unknown = await openTransport(
+      { kind: 'vsock', cid: 1, port },
+      DEADLINE,
+      given,
+    ).then(
+      (transport) => transport.close(),
+      (problem: unknown) => problem,
+    );
+    // It may have been refused before.
+    assert.ok(error instanceof HandshakeError || error === given.reason, String(error));
+  });
+});
+
 describe('a name', () => {
   const real = dns.lookup;
   /** Lets names resolve as a test wants, also where it runs without a network. */
