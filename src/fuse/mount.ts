@@ -27,6 +27,8 @@ export interface MountOptions {
   readonly cache: CacheMode;
   /** Nobody else changes the disk, so that what is cached stays true. */
   readonly exclusive: boolean;
+  /** Making a hole in the file trims the disk: see DiskFileOptions. */
+  readonly trim?: boolean;
   /** Shown in /proc/mounts. */
   readonly source: string;
   /** For what goes wrong while mounted: one line, without a prefix. */
@@ -106,6 +108,8 @@ class DiskMount implements Mount {
       uid: process.getuid?.() ?? 0,
       gid: process.getgid?.() ?? 0,
       permissions: PERMISSIONS,
+      trim: options.trim === true,
+      shared: !options.exclusive,
       writeFailed: (offset, code) => {
         options.warn(
           `writing to ${path} at ${offset.toString()} failed: ${errnoText(code)}; what was to be written there is lost`,
@@ -132,6 +136,7 @@ class DiskMount implements Mount {
       if (!readOnly) await this.#setTimes();
       if (this.#ownFile !== undefined) tuneMount(this.#ownFile.device);
     } catch (error) {
+      file.stop();
       await detach(this.#path, true);
       if (this.#session === undefined) native.close(fd);
       else this.#session.close();
@@ -250,6 +255,7 @@ class DiskMount implements Mount {
     const session = this.#session;
     // Who still has the file open could otherwise keep us busy for ever.
     session?.stop();
+    this.#file.stop();
     const answered = new Promise<void>((resolve) => {
       if (session === undefined) resolve();
       else session.protocol.whenIdle(resolve);

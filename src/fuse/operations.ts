@@ -2,7 +2,7 @@
 
 import { errno } from '../errno.js';
 import type { Reply } from '../disk/disk.js';
-import type { AttributeChange } from '../disk/disk-file.js';
+import type { AttributeChange, Attributes } from '../disk/disk-file.js';
 import { SEEK_DATA, SEEK_HOLE } from '../linux.js';
 import {
   Fattr,
@@ -24,6 +24,7 @@ import type { FuseProtocol } from './protocol.js';
 import type { FuseRequest } from './request.js';
 import {
   ATTR_OUT_BYTES,
+  ATTR_VALID_SECONDS,
   STATFS_OUT_BYTES,
   getSetattrIn,
   putAttrOut,
@@ -48,7 +49,10 @@ export const getattr: Operation = (protocol, request) => {
     void protocol.mended.then(() => request.fail(errno.ENOSPC));
     return;
   }
-  replyAttributes(protocol, request);
+  const { file } = protocol;
+  // By a handle the kernel asks for itself, for the size: a write waits. stat(2) may take a moment.
+  if (byHandle) replyAttributes(protocol, request, file.attributes(), ATTR_VALID_SECONDS);
+  else file.whenCounted((all) => replyAttributes(protocol, request, all, ATTR_VALID_SECONDS));
 };
 
 export const setattr: Operation = (protocol, request) => {
@@ -70,7 +74,8 @@ export const setattr: Operation = (protocol, request) => {
       file.extendedTo(owner, change.size);
     }
   }
-  replyAttributes(protocol, request);
+  // Nothing was counted for it: the next stat(2) is to ask.
+  replyAttributes(protocol, request, file.attributes(), 0n);
 };
 
 /**
@@ -81,8 +86,13 @@ function isKernels(protocol: FuseProtocol, fh: bigint, change: AttributeChange):
   return change.mtime === undefined && protocol.handles.takeFailedWrite(fh);
 }
 
-function replyAttributes(protocol: FuseProtocol, request: FuseRequest): void {
-  putAttrOut(protocol.out.view, OUT_HEADER_BYTES, ROOT_ID, protocol.file.attributes());
+function replyAttributes(
+  protocol: FuseProtocol,
+  request: FuseRequest,
+  attributes: Attributes,
+  validSeconds: bigint,
+): void {
+  putAttrOut(protocol.out.view, OUT_HEADER_BYTES, ROOT_ID, attributes, validSeconds);
   request.reply(ATTR_OUT_BYTES);
 }
 

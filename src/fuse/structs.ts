@@ -9,8 +9,11 @@ export const ATTR_OUT_BYTES = 104;
 export const SETATTR_IN_BYTES = 88;
 export const STATFS_OUT_BYTES = 80;
 
-/** For how long the kernel may keep attributes: they change only through it. */
-const ATTR_VALID_SECONDS = 3600n;
+/**
+ * For how long the kernel may keep attributes. All but the blocks change only through it; with the page
+ * cache written back it asks for those only when a file is closed.
+ */
+export const ATTR_VALID_SECONDS = 1n;
 
 /** Seconds rounded down, so that the nanoseconds are never negative. */
 function seconds(time: bigint): bigint {
@@ -25,8 +28,14 @@ function putTime(view: DataView, secondsAt: number, nanosecondsAt: number, time:
 }
 
 /** struct fuse_attr_out. */
-export function putAttrOut(view: DataView, at: number, inode: bigint, file: Attributes): void {
-  view.setBigUint64(at, ATTR_VALID_SECONDS, true);
+export function putAttrOut(
+  view: DataView,
+  at: number,
+  inode: bigint,
+  file: Attributes,
+  validSeconds: bigint,
+): void {
+  view.setBigUint64(at, validSeconds, true);
   view.setBigUint64(at + 8, 0n, true);
   const attr = at + 16;
   view.setBigUint64(attr, inode, true);
