@@ -20,6 +20,7 @@ export interface MountCommand {
   readonly source: Source;
   readonly readOnly: boolean;
   readonly cache: Cache;
+  readonly trim: boolean;
   readonly pidfile: string | undefined;
   /** Milliseconds. */
   readonly connectTimeout: number;
@@ -57,6 +58,7 @@ function parseSeconds(text: string): number {
 interface Options {
   readonly readonly?: true;
   readonly cache: Cache;
+  readonly trim?: true;
   readonly pidfile?: string;
   readonly connectTimeout: number;
   readonly verbose?: true;
@@ -76,6 +78,7 @@ function makeProgram(): Command {
           .choices(CACHES)
           .default('writeback'),
       )
+      .option('--trim', 'make holes with TRIM; their content is undefined')
       .option('-P, --pidfile <file>', 'write the process id there once mounted')
       .option(
         '--connect-timeout <seconds>',
@@ -148,6 +151,7 @@ export function parseCommandLine(args: readonly string[]): CommandLine {
     ...destination(mountpoint, uri, rest, server),
     readOnly: options.readonly === true,
     cache: options.cache,
+    trim: options.trim === true,
     pidfile: options.pidfile,
     connectTimeout: options.connectTimeout * 1000,
     verbose: options.verbose === true || options.debug === true,

@@ -196,6 +196,7 @@ class Session {
     const mount = await mountDisk(this.#disk, this.#mountpoint, {
       readOnly: this.#command.readOnly,
       cache: this.#command.cache,
+      trim: this.#command.trim,
       exclusive: this.#origin.exclusive,
       source: this.#origin.mountSource,
       // Once the server is lost everything fails, which is told in one line.

@@ -13,8 +13,11 @@ import {
   SEEK_DATA,
   SEEK_HOLE,
 } from '../linux.js';
+import { Allocation } from './allocation.js';
 import { DURABLE, NOT_DURABLE } from './disk.js';
-import type { Disk, Extent, Reply, ZeroOptions } from './disk.js';
+import type { Disk, Reply, ZeroOptions } from './disk.js';
+import { HoleFinder } from './hole-finder.js';
+import type { SeekReply } from './hole-finder.js';
 import { inTurn } from './parts.js';
 import { Truncation } from './truncation.js';
 import { WriteTracker } from './write-tracker.js';
@@ -60,12 +63,13 @@ export interface DiskFileOptions {
   readonly uid: number;
   readonly gid: number;
   readonly permissions: number;
+  /** Making a hole trims, where the disk can: what is read there afterwards is undefined. */
+  readonly trim?: boolean;
+  /** Others may change the disk as well. */
+  readonly shared?: boolean;
   /** Told of the first write that the disk refuses: from the page cache nobody else may hear of it. */
   readonly writeFailed?: (offset: bigint, code: number) => void;
 }
-
-/** The answer to `seek`: an errno, or 0 and where it leads. */
-export type SeekReply = (code: number, offset: bigint) => void;
 
 export class DiskFile {
   readonly disk: Disk;
@@ -75,6 +79,8 @@ export class DiskFile {
   readonly blockSize: number;
   /** The disk cannot flush, but make each write durable: then that is done, so that fsync is true. */
   readonly #writeThrough: boolean;
+  readonly #trims: boolean;
+  readonly #shared: boolean;
   readonly #writeFailed: DiskFileOptions['writeFailed'];
   /** Of the first write that the disk refused, or 0. */
   writeError = 0;
@@ -85,6 +91,8 @@ export class DiskFile {
     this.writeError = code;
     this.#writeFailed?.(offset, code);
   });
+  readonly #allocation: Allocation;
+  readonly #holes: HoleFinder;
   /** Somebody has cut the file to nothing and still has it open: by which handle, and what came since. */
   #truncation: { readonly owner: bigint; readonly state: Truncation } | undefined;
   /** While gaps are being zeroed no write may start, since it might be undone: these wait. */
@@ -103,7 +111,11 @@ export class DiskFile {
     this.size = disk.info.size;
     this.readOnly = options.readOnly || disk.info.readOnly;
     this.#writeThrough = disk.info.canFua && !disk.info.canFlush;
+    this.#trims = options.trim === true && disk.info.canTrim;
+    this.#shared = options.shared === true;
     this.#writeFailed = options.writeFailed;
+    this.#allocation = new Allocation(disk, () => this.#tracker.underWay);
+    this.#holes = new HoleFinder(disk);
     this.blockSize = Math.min(Math.max(disk.info.limits.preferred, 4096), 1024 * 1024);
     this.#mode = S_IFREG | (options.permissions & PERMISSIONS & (this.readOnly ? ~0o222 : ~0));
     this.#uid = options.uid;
@@ -111,11 +123,21 @@ export class DiskFile {
     this.#atime = this.#mtime = this.#ctime = now();
   }
 
+  /**
+   * As `attributes`, when it is known how much is allocated, or after a moment in which that did not
+   * become known.
+   */
+  whenCounted(reply: (attributes: Attributes) => void): void {
+    this.#allocation.refresh(() => reply(this.attributes()));
+  }
+
+  /** At once, with what is known by now. */
   attributes(): Attributes {
+    const blocks = (this.#allocation.bytes + 511n) / 512n;
     return {
       size: this.size,
-      // Never 0 for a disk: tar -S would take it for one hole.
-      blocks: (this.size + 511n) / 512n,
+      // Never 0 for a disk: tar -S would take it for one hole, without looking.
+      blocks: blocks > 0n ? blocks : 1n,
       mode: this.#mode,
       uid: this.#uid,
       gid: this.#gid,
@@ -153,7 +175,18 @@ export class DiskFile {
   open(forWriting: boolean): number {
     if (forWriting && this.readOnly) return errno.EROFS;
     if (forWriting) this.#writers++;
+    if (this.#shared) this.#othersChanged();
     return 0;
+  }
+
+  #othersChanged(): void {
+    this.#holes.forget();
+    this.#allocation.changed();
+  }
+
+  /** The disk is asked nothing more by the file itself. */
+  stop(): void {
+    this.#allocation.stop();
   }
 
   /** Whether the disk was changed behind the page cache since it was last asked. */
@@ -197,6 +230,8 @@ export class DiskFile {
     this.syncHandle(owner, {
       done: (code) => {
         if (this.#truncation?.owner === owner) this.#truncation = undefined;
+        // What a search was told while something was still being written need not hold any more.
+        if (forWriting) this.#holes.forget();
         reply.done(code);
       },
     });
@@ -218,6 +253,7 @@ export class DiskFile {
       done: (code) => {
         const waiting = this.#filling ?? [];
         this.#filling = undefined;
+        this.#allocation.changed();
         // Only now: who opens the file while gaps are zeroed may still read what was there.
         this.#cacheStale = true;
         reply.done(code);
@@ -275,7 +311,9 @@ export class DiskFile {
       this.#filling.push(() => this.write(offset, bytes, start, length, durable, reply));
       return;
     }
-    this.#noteChange(offset, BigInt(length));
+    this.#noteChange();
+    this.#allocation.written(BigInt(length));
+    this.#noteCovered(offset, BigInt(length));
     const { disk } = this;
     const tracker = this.#tracker;
     if (!durable && !this.#writeThrough) {
@@ -288,8 +326,14 @@ export class DiskFile {
     }
   }
 
-  #noteChange(offset: bigint, length: bigint): void {
+  #noteChange(): void {
     this.#mtime = this.#ctime = now();
+    this.#holes.forget();
+    this.#allocation.changed();
+  }
+
+  /** Who has cut the file knows what the range holds now. */
+  #noteCovered(offset: bigint, length: bigint): void {
     const cut = this.#truncation?.state;
     if (cut === undefined) return;
     cut.covered(offset, length);
@@ -327,7 +371,8 @@ export class DiskFile {
 
   /**
    * fallocate(2) for a disk: making a hole and zeroing, which both make a range read as zeroes. It
-   * never trims, since what a trimmed range reads is undefined, and mkfs relies on zeroes.
+   * does not trim unless that was asked for, since what a trimmed range reads is undefined, and mkfs
+   * relies on zeroes.
    */
   allocate(mode: number, offset: bigint, length: bigint, reply: Reply): void {
     const keepSize = (mode & FALLOC_FL_KEEP_SIZE) !== 0;
@@ -354,15 +399,41 @@ export class DiskFile {
       reply.done(0);
       return;
     }
-    const options = this.#options(what === FALLOC_FL_PUNCH_HOLE ? PUNCH : KEEP_ALLOCATED);
-    this.#noteChange(offset, count);
-    this.disk.zero(offset, count, options, this.#tracker.tracked(reply, offset));
+    this.#noteChange();
+    if (what === FALLOC_FL_ZERO_RANGE) {
+      this.#allocation.written(count);
+      this.#zero(offset, count, KEEP_ALLOCATED, reply);
+    } else if (this.#trims) {
+      this.#trim(offset, count, reply);
+    } else {
+      this.#zero(offset, count, PUNCH, reply);
+    }
+  }
+
+  #zero(offset: bigint, length: bigint, options: ZeroOptions, reply: Reply): void {
+    this.#noteCovered(offset, length);
+    this.disk.zero(offset, length, this.#options(options), this.#tracker.tracked(reply, offset));
   }
 
   /**
-   * lseek(2) with SEEK_DATA or SEEK_HOLE. A hole is what reads as zeroes; what is only not allocated
-   * may read as anything. While somebody may write all is data: the kernel does not write its dirty
-   * pages back before it asks, so that the disk may not know of data yet.
+   * What is trimmed does not count as covered: whoever has cut the file relies on zeroes there, and gets
+   * them when it closes the file.
+   */
+  #trim(offset: bigint, length: bigint, reply: Reply): void {
+    const tracked = this.#tracker.tracked(reply, offset);
+    const tried: Reply = {
+      done: (code) => {
+        // A server may be able to trim some ranges and not others.
+        if (code !== errno.EOPNOTSUPP) tracked.done(code);
+        else this.disk.zero(offset, length, this.#options(PUNCH), tracked);
+      },
+    };
+    this.disk.trim(offset, length, this.#writeThrough ? DURABLE : NOT_DURABLE, tried);
+  }
+
+  /**
+   * lseek(2) with SEEK_DATA or SEEK_HOLE. While somebody may write all is data: the kernel does not
+   * write its dirty pages back before it asks, so that the disk may not know of data yet.
    */
   seek(offset: bigint, whence: number, reply: SeekReply): void {
     if (offset >= this.size) {
@@ -370,32 +441,8 @@ export class DiskFile {
     } else if (!this.disk.info.canExtents || this.#writers > 0) {
       reply(0, whence === SEEK_DATA ? offset : this.size);
     } else {
-      this.#seekFrom(offset, whence === SEEK_HOLE, reply);
+      this.#holes.find(offset, whence === SEEK_HOLE, reply);
     }
-  }
-
-  #seekFrom(from: bigint, wantHole: boolean, reply: SeekReply): void {
-    if (from >= this.size) {
-      // There is a hole behind the last byte, and no data.
-      if (wantHole) reply(0, this.size);
-      else reply(errno.ENXIO, 0n);
-      return;
-    }
-    this.disk.extents(from, this.size - from, {
-      extents: (extents: readonly Extent[]) => {
-        let at = from;
-        for (const extent of extents) {
-          if (extent.zero === wantHole && at < this.size) {
-            reply(0, at);
-            return;
-          }
-          at += extent.length;
-        }
-        this.#seekFrom(at, wantHole, reply);
-      },
-      // A server that cannot tell has no holes.
-      fail: () => reply(0, wantHole ? this.size : from),
-    });
   }
 }
 

@@ -30,6 +30,11 @@ export class WriteTracker {
     return tracked;
   }
 
+  /** How many are not answered yet. */
+  get underWay(): number {
+    return this.#underWay;
+  }
+
   /** Only for TrackedReply. */
   answered(tracked: TrackedReply, code: number): void {
     // Also a write that failed may have changed a part of its range.

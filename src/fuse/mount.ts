@@ -33,6 +33,8 @@ export interface MountOptions {
   readonly cache: CacheMode;
   /** Nobody else changes the disk, so that what is cached stays true. */
   readonly exclusive: boolean;
+  /** Making a hole in the file trims the disk: see DiskFileOptions. */
+  readonly trim?: boolean;
   /** Shown in /proc/mounts. */
   readonly source: string;
   /** For what goes wrong while mounted: one line, without a prefix. */
@@ -114,6 +116,8 @@ class DiskMount implements Mount {
       ...owner,
       readOnly: options.readOnly,
       permissions: PERMISSIONS,
+      trim: options.trim === true,
+      shared: !options.exclusive,
       writeFailed: (offset, code) => {
         options.warn(
           `writing to ${place.shownFile} at ${offset.toString()} failed: ${errnoText(code)}; what was to be written there is lost`,
@@ -153,6 +157,7 @@ class DiskMount implements Mount {
       if (!readOnly && !isDirectory) await this.#setTimes();
       if (this.#own !== undefined) tuneMount(this.#own.device);
     } catch (error) {
+      this.#stopFiles();
       await detach(path, true);
       if (this.#session === undefined) native.close(fd);
       else this.#session.close();
@@ -235,6 +240,11 @@ class DiskMount implements Mount {
     return mender;
   }
 
+  /** They ask the disk nothing more by themselves. */
+  #stopFiles(): void {
+    for (const { file } of this.#tree.files()) file.stop();
+  }
+
   async unmount({ lazy }: { readonly lazy: boolean }): Promise<number> {
     const result = await detach(this.#place.path, lazy);
     // EINVAL: it is not here any more, though another mount namespace may still have it.
@@ -258,6 +268,7 @@ class DiskMount implements Mount {
     const session = this.#session;
     // Who still has the file open could otherwise keep us busy for ever.
     session?.stop();
+    this.#stopFiles();
     const answered = new Promise<void>((resolve) => {
       if (session === undefined) resolve();
       else session.protocol.whenIdle(resolve);

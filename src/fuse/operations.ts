@@ -1,7 +1,7 @@
 /** What each request of the kernel leads to: the fields of its body, a call of the file, a reply. */
 
 import { errno } from '../errno.js';
-import type { AttributeChange } from '../disk/disk-file.js';
+import type { AttributeChange, Attributes } from '../disk/disk-file.js';
 import { SEEK_DATA, SEEK_HOLE } from '../linux.js';
 import {
   Fattr,
@@ -22,6 +22,7 @@ import type { FuseProtocol } from './protocol.js';
 import type { FuseRequest } from './request.js';
 import {
   ATTR_OUT_BYTES,
+  ATTR_VALID_SECONDS,
   ENTRY_OUT_BYTES,
   STATFS_OUT_BYTES,
   direntsOf,
@@ -49,7 +50,17 @@ export const getattr: Operation = (protocol, request) => {
     void protocol.mended.then(() => request.fail(errno.ENOSPC));
     return;
   }
-  replyAttributes(protocol, request);
+  const { tree } = protocol;
+  const node = tree.file(request.nodeId);
+  if (node === undefined) {
+    if (!tree.isDirectoryId(request.nodeId)) request.fail(errno.ESTALE);
+    else replyAttributes(protocol, request, tree.attributes(), 0n);
+    return;
+  }
+  const { file } = node;
+  // By a handle the kernel asks for itself, for the size: a write waits. stat(2) may take a moment.
+  if (byHandle) replyAttributes(protocol, request, file.attributes(), ATTR_VALID_SECONDS);
+  else file.whenCounted((all) => replyAttributes(protocol, request, all, ATTR_VALID_SECONDS));
 };
 
 export const setattr: Operation = (protocol, request) => {
@@ -76,7 +87,8 @@ export const setattr: Operation = (protocol, request) => {
       node.file.extendedTo(owner, change.size);
     }
   }
-  replyAttributes(protocol, request);
+  // Nothing was counted for it: the next stat(2) is to ask.
+  replyAttributes(protocol, request, node.file.attributes(), 0n);
 };
 
 /**
@@ -87,16 +99,13 @@ function isKernels(protocol: FuseProtocol, fh: bigint, change: AttributeChange):
   return change.mtime === undefined && protocol.handles.takeFailedWrite(fh);
 }
 
-function replyAttributes(protocol: FuseProtocol, request: FuseRequest): void {
-  const { tree } = protocol;
-  const { nodeId } = request;
-  const node = tree.file(nodeId);
-  if (node === undefined && !tree.isDirectoryId(nodeId)) {
-    request.fail(errno.ESTALE);
-    return;
-  }
-  const attributes = node === undefined ? tree.attributes() : node.file.attributes();
-  putAttrOut(protocol.out.view, OUT_HEADER_BYTES, BigInt(nodeId), attributes);
+function replyAttributes(
+  protocol: FuseProtocol,
+  request: FuseRequest,
+  attributes: Attributes,
+  validSeconds: bigint,
+): void {
+  putAttrOut(protocol.out.view, OUT_HEADER_BYTES, BigInt(request.nodeId), attributes, validSeconds);
   request.reply(ATTR_OUT_BYTES);
 }
 

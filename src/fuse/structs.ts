@@ -12,8 +12,11 @@ export const ENTRY_OUT_BYTES = 128;
 export const SETATTR_IN_BYTES = 88;
 export const STATFS_OUT_BYTES = 80;
 
-/** For how long the kernel may keep attributes: they change only through it. */
-const ATTR_VALID_SECONDS = 3600n;
+/**
+ * For how long the kernel may keep attributes. All but the blocks change only through it; with the page
+ * cache written back it asks for those only when a file is closed.
+ */
+export const ATTR_VALID_SECONDS = 1n;
 
 /** Seconds rounded down, so that the nanoseconds are never negative. */
 function seconds(time: bigint): bigint {
@@ -28,21 +31,27 @@ function putTime(view: DataView, secondsAt: number, nanosecondsAt: number, time:
 }
 
 /** struct fuse_attr_out. */
-export function putAttrOut(view: DataView, at: number, inode: bigint, file: Attributes): void {
-  view.setBigUint64(at, ATTR_VALID_SECONDS, true);
+export function putAttrOut(
+  view: DataView,
+  at: number,
+  inode: bigint,
+  file: Attributes,
+  validSeconds: bigint,
+): void {
+  view.setBigUint64(at, validSeconds, true);
   view.setBigUint64(at + 8, 0n, true);
   putAttr(view, at + 16, inode, file);
 }
 
 /**
- * struct fuse_entry_out. The kernel asks for the name again each time that it is used: the files of a
- * directory come and go with the partition table.
+ * struct fuse_entry_out. The kernel asks for the name again each time that it is used, as the files of a
+ * directory come and go with the partition table, and for the attributes, as nothing was counted for these.
  */
 export function putEntryOut(view: DataView, at: number, inode: bigint, file: Attributes): void {
   view.setBigUint64(at, inode, true); // nodeid
   view.setBigUint64(at + 8, 0n, true); // generation
   view.setBigUint64(at + 16, 0n, true); // entry_valid
-  view.setBigUint64(at + 24, ATTR_VALID_SECONDS, true);
+  view.setBigUint64(at + 24, 0n, true); // attr_valid
   view.setBigUint64(at + 32, 0n, true); // both in nanoseconds
   putAttr(view, at + 40, inode, file);
 }

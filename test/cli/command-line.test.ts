@@ -20,6 +20,7 @@ describe('a command line that says what to mount', () => {
     kind: 'mount',
     mountpoint: 'd',
     readOnly: false,
+    trim: false,
     cache: 'writeback',
     pidfile: undefined,
     connectTimeout: 10_000,
@@ -38,6 +39,7 @@ describe('a command line that says what to mount', () => {
 
     // Options before and after the mountpoint.
     ['-r d [ s ]', { ...captive('s'), readOnly: true }],
+    ['--trim d [ s ]', { ...captive('s'), trim: true }],
     ['d -r [ s ]', { ...captive('s'), readOnly: true }],
     ['--readonly d nbd://h', { ...uri('nbd://h'), readOnly: true }],
     ['d nbd://h --readonly', { ...uri('nbd://h'), readOnly: true }],

@@ -15,12 +15,13 @@ import type { MemoryDiskOptions } from '../support/memory-disk.js';
 
 const SIZE = 64 * 1024;
 
-function makeFile(options: Partial<MemoryDiskOptions> = {}): { file: DiskFile; disk: MemoryDisk } {
+function makeFile(
+  options: Partial<MemoryDiskOptions> = {},
+  { trim = false, shared = false } = {},
+): { file: DiskFile; disk: MemoryDisk } {
   const disk = new MemoryDisk({ size: SIZE, ...options });
-  return {
-    disk,
-    file: new DiskFile(disk, { readOnly: false, uid: 1, gid: 2, permissions: 0o600 }),
-  };
+  const own = { readOnly: false, uid: 1, gid: 2, permissions: 0o600 };
+  return { disk, file: new DiskFile(disk, { ...own, trim, shared }) };
 }
 
 /** The errno that something is answered with; it must be answered, and once. */
@@ -48,6 +49,16 @@ function seek(file: DiskFile, offset: bigint, whence: number): number | bigint {
     result = code === 0 ? found : code;
   });
   return result ?? -1;
+}
+
+/** The blocks that stat(2) tells, which a disk that answers at once makes known at once. */
+function countBlocks(file: DiskFile): bigint {
+  let blocks: bigint | undefined;
+  file.whenCounted((attributes) => {
+    assert.equal(blocks, undefined);
+    blocks = attributes.blocks;
+  });
+  return blocks ?? -1n;
 }
 
 describe('DiskFile: flushing', () => {
@@ -165,6 +176,24 @@ describe('DiskFile: size and attributes', () => {
     assert.equal(file.attributes().blocks, 1n);
   });
 
+  it('has the blocks that the disk has, and one where it has none', () => {
+    const { file } = makeFile();
+    assert.equal(countBlocks(file), 1n);
+    write(file, 4096n, 1000);
+    assert.equal(file.attributes().blocks, 2n, 'what is written counts at once');
+    assert.equal(countBlocks(makeFile({ size: 1000, canExtents: false }).file), 2n);
+  });
+
+  it('asks the disk anew for who opens it where others may change it', () => {
+    for (const shared of [false, true]) {
+      const { file, disk } = makeFile({}, { shared });
+      assert.equal(seek(file, 0n, SEEK_DATA), errno.ENXIO);
+      disk.content.fill(1, 0, 8192);
+      file.open(false);
+      assert.equal(seek(file, 0n, SEEK_DATA), shared ? 0n : errno.ENXIO);
+    }
+  });
+
   it('ends where the disk ends', () => {
     const { file } = makeFile();
     assert.equal(file.readable(BigInt(SIZE) - 10n, 4096), 10);
@@ -224,6 +253,57 @@ describe('DiskFile: fallocate', () => {
       assert.deepEqual(disk.log, log);
     });
   }
+});
+
+describe('DiskFile: fallocate, where holes are to be trimmed', () => {
+  const PUNCH = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+
+  it('trims to make a hole, and still zeroes to zero', () => {
+    const { file, disk } = makeFile({}, { trim: true });
+    assert.equal(allocate(file, PUNCH, 512n, 1024n), 0);
+    assert.equal(allocate(file, PUNCH, 65000n, 5000n), 0);
+    assert.equal(allocate(file, FALLOC_FL_ZERO_RANGE, 0n, 512n), 0);
+    assert.equal(sync(file), 0);
+    assert.deepEqual(disk.log, [
+      'trim 512+1024',
+      'trim 65000+536',
+      'zero-nohole 0+512',
+      'flush 0+0',
+    ]);
+  });
+
+  it('zeroes where the disk cannot trim, at all or just there', () => {
+    const never = makeFile({ canTrim: false }, { trim: true });
+    assert.equal(allocate(never.file, PUNCH, 512n, 1024n), 0);
+    assert.deepEqual(never.disk.log, ['zero 512+1024']);
+    const notThere = makeFile({}, { trim: true });
+    notThere.disk.failNext.set('trim', errno.EOPNOTSUPP);
+    assert.equal(allocate(notThere.file, PUNCH, 512n, 1024n), 0);
+    assert.deepEqual(notThere.disk.log, ['trim 512+1024', 'zero 512+1024']);
+    assert.equal(notThere.file.writeError, 0);
+  });
+
+  it('tells any other error', () => {
+    const { file, disk } = makeFile({}, { trim: true });
+    disk.failNext.set('trim', errno.EIO);
+    assert.equal(allocate(file, PUNCH, 512n, 1024n), errno.EIO);
+    assert.equal(file.writeError, errno.EIO);
+  });
+
+  it('leaves no rubbish to who has cut the file, and made the hole in what was cut', () => {
+    const { file, disk } = makeFile({}, { trim: true });
+    disk.content.fill(0x55);
+    file.open(true);
+    file.truncated(1n);
+    write(file, 8192n, 512);
+    assert.equal(allocate(file, PUNCH, 4096n, 4096n), 0);
+    assert.equal(disk.content[4096], 0xaa);
+    assert.equal(
+      codeOf((reply) => file.syncHandle(1n, reply)),
+      0,
+    );
+    assert.ok(disk.content.subarray(0, 8192).equals(Buffer.alloc(8192)));
+  });
 });
 
 describe('DiskFile: holes', () => {
