@@ -21,6 +21,7 @@ export const AGREED: NegotiatedExport = {
   flags: 0x6d,
   limits: { minimum: 1, preferred: 4096, maximum: 32 * 1024 * 1024 },
   structuredReplies: false,
+  extendedHeaders: false,
   allocationId: undefined,
 };
 
