@@ -11,6 +11,8 @@ import {
   cookieOf,
   data,
   errorChunk,
+  extended,
+  extendedChunk,
   hole,
   none,
   simpleReply,
@@ -27,7 +29,7 @@ import {
   checkViolation,
 } from '../support/reply-client.js';
 import type { Fixture, Violation } from '../support/reply-client.js';
-import { feedInPieces, pieceLengths, story, survive } from '../support/reply-stories.js';
+import { feedInPieces, form, pieceLengths, story, survive } from '../support/reply-stories.js';
 
 // Cookies: the command with the index 2 has 00000001 00000002.
 const [FIRST, SECOND, THIRD] = [cookieOf(0), cookieOf(1), cookieOf(2)];
@@ -565,6 +567,16 @@ describe('structured replies', () => {
   for (const fixture of STRUCTURED) it(fixture.name, () => checkSuccess(fixture));
 });
 
+describe('structured replies under extended headers', () => {
+  for (const fixture of STRUCTURED) {
+    const server = fixture.server.map((reply) => {
+      const { offset = 0n } = fixture.asked[reply.readUInt32BE(12)] ?? {};
+      return extended(reply, offset);
+    });
+    it(fixture.name, () => checkSuccess({ ...fixture, form: 'extended', server }));
+  }
+});
+
 describe('replies that break the protocol', () => {
   for (const fixture of VIOLATIONS) it(fixture.name, () => checkViolation(fixture));
 });
@@ -698,8 +710,8 @@ describe('a server that shuts down', () => {
 describe('whatever a server sends', () => {
   it('is answered as the protocol means it', () =>
     fc.assert(
-      fc.property(story, pieceLengths, ({ asked, structured, server, answers }, lengths) => {
-        const client = new Client(structured ? 'structured' : 'simple');
+      fc.property(story, pieceLengths, ({ asked, form: agreed, server, answers }, lengths) => {
+        const client = new Client(agreed);
         for (const one of asked) client.ask(one);
         feedInPieces(client, Buffer.concat(server), lengths);
         assert.deepEqual(client.answers, answers);
@@ -715,8 +727,8 @@ describe('whatever a server sends', () => {
         story,
         pieceLengths,
         fc.array(fc.tuple(fc.nat(), fc.nat({ max: 255 })), { minLength: 1, maxLength: 4 }),
-        ({ asked, structured, server }, lengths, changes) => {
-          const client = new Client(structured ? 'structured' : 'simple');
+        ({ asked, form: agreed, server }, lengths, changes) => {
+          const client = new Client(agreed);
           for (const one of asked) client.ask(one);
           const whole = Buffer.concat(server);
           for (const [at, byte] of changes) {
@@ -735,8 +747,8 @@ describe('whatever a server sends', () => {
         story,
         pieceLengths,
         fc.array(fc.nat(), { maxLength: 20 }),
-        ({ asked, structured, server }, lengths, picks) => {
-          const client = new Client(structured ? 'structured' : 'simple');
+        ({ asked, form: agreed, server }, lengths, picks) => {
+          const client = new Client(agreed);
           for (const one of asked) client.ask(one);
           const chunks = picks.map((pick) => server[pick % server.length] ?? Buffer.alloc(0));
           survive(client, Buffer.concat(chunks), lengths);
@@ -756,22 +768,28 @@ describe('whatever a server sends', () => {
         type: fc.constantFrom(0, 1, 2, 3, 5, 6, 0x8001, 0x8002, 0x8003),
         done: fc.boolean(),
         words: fc.array(word, { maxLength: 6 }),
-        simple: fc.boolean(),
+        kind: form,
       })
-      .map(({ cookie, type, done, words, simple }) => {
+      .map(({ cookie, type, done, words, kind }) => {
         const payload = Buffer.alloc(4 * words.length);
         words.forEach((value, i) => payload.writeUInt32BE(value, 4 * i));
-        return simple
-          ? simpleReply(cookieOf(cookie), words[0] ?? 0, payload.subarray(4))
-          : chunk(cookieOf(cookie), type, done, payload);
+        const whose = cookieOf(cookie);
+        switch (kind) {
+          case 'simple':
+            return simpleReply(whose, words[0] ?? 0, payload.subarray(4));
+          case 'structured':
+            return chunk(whose, type, done, payload);
+          case 'extended':
+            return extendedChunk(whose, 4n, type, done, payload);
+        }
       });
     fc.assert(
       fc.property(
-        fc.boolean(),
+        form,
         fc.array(anything, { maxLength: 8 }),
         pieceLengths,
-        (structured, server, lengths) => {
-          const client = new Client(structured ? 'structured' : 'simple');
+        (agreed, server, lengths) => {
+          const client = new Client(agreed);
           const types = ['read', 'write', 'status', 'read'] as const;
           // Small offsets, so that some of the words hit.
           for (const type of types) client.ask({ type, offset: 4n, length: 8 });

@@ -4,16 +4,25 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { errno, errnoName } from '../../src/errno.js';
 import { ProtocolError } from '../../src/nbd/errors.js';
-import { cookieOf, data, errorChunk, hole, none, simpleReply, status } from './nbd-replies.js';
+import {
+  cookieOf,
+  data,
+  errorChunk,
+  extended,
+  hole,
+  none,
+  simpleReply,
+  status,
+} from './nbd-replies.js';
 import { CONTEXT, shown } from './reply-client.js';
-import type { Asked, Client } from './reply-client.js';
+import type { Asked, Client, Form } from './reply-client.js';
 
 /** What a disk holds at an offset, as a letter; a hole reads as zeroes. */
 const letterAt = (offset: bigint): number => 97 + Number(offset % 26n);
 
 export interface Story {
   readonly asked: Asked[];
-  readonly structured: boolean;
+  readonly form: Form;
   /** Chunks in the order in which they are sent, none of them broken. */
   readonly server: Buffer[];
   readonly answers: string[];
@@ -116,10 +125,13 @@ function tell(cookie: bigint, one: Told, structured: boolean): [chunks: Buffer[]
   return [closing ? [...chunks, none(cookie)] : chunks, answer];
 }
 
+export const form = fc.constantFrom<Form[]>('simple', 'structured', 'extended');
+
 /** Commands and their replies, the chunks of different commands mixed. */
 export const story: fc.Arbitrary<Story> = fc
-  .tuple(fc.array(told, { minLength: 1, maxLength: 6 }), fc.boolean(), fc.infiniteStream(fc.nat()))
-  .map(([all, structured, choices]) => {
+  .tuple(fc.array(told, { minLength: 1, maxLength: 6 }), form, fc.infiniteStream(fc.nat()))
+  .map(([all, agreed, choices]) => {
+    const structured = agreed !== 'simple';
     const commands = structured ? all : all.filter(({ type }) => type !== 'status');
     const asked = commands.map(({ type, offset, stretches: parts }) => ({
       type,
@@ -127,7 +139,9 @@ export const story: fc.Arbitrary<Story> = fc
       length: parts.reduce((sum, { length }) => sum + length, 0),
     }));
     const queues = commands.map((one, i) => {
-      const [chunks, answer] = tell(cookieOf(i), one, structured);
+      const [compact, answer] = tell(cookieOf(i), one, structured);
+      const chunks =
+        agreed === 'extended' ? compact.map((each) => extended(each, one.offset)) : compact;
       return { chunks, answer: `${i}: ${answer}` };
     });
     const server: Buffer[] = [];
@@ -140,7 +154,7 @@ export const story: fc.Arbitrary<Story> = fc
       if (next.chunks.length === 0) answers.push(next.answer);
       left = left.filter(({ chunks }) => chunks.length > 0);
     }
-    return { asked, structured, server, answers };
+    return { asked, form: agreed, server, answers };
   });
 
 /** Feeds in pieces of the given lengths, over and over. */
