@@ -42,6 +42,9 @@ export function inTurn<T>(
   loop();
 }
 
+/** Does one part of a range. */
+export type StartPart = (offset: bigint, length: number, reply: Reply) => void;
+
 /** The parts of a range, at most so many bytes each. */
 function* partsOf(
   offset: bigint,
@@ -67,7 +70,7 @@ export function eachPart(
   length: bigint,
   most: number,
   reply: Reply,
-  start: (offset: bigint, length: number, reply: Reply) => void,
+  start: StartPart,
 ): void {
   if (length <= BigInt(most)) {
     start(offset, Number(length), reply);

@@ -9,7 +9,7 @@ import type { ExtentsReply, ReadReply, Reply, WriteOptions, ZeroOptions } from '
 import { viewOf } from '../bytes.js';
 import { traceNbd } from '../trace.js';
 import type { Transport } from '../transport/transport.js';
-import { Command, CommandFlag, REQUEST_BYTES, REQUEST_MAGIC } from './constants.js';
+import { Command, CommandFlag } from './constants.js';
 import type { CommandType } from './constants.js';
 import { ProtocolError } from './errors.js';
 import type { NegotiatedExport } from './export.js';
@@ -17,6 +17,7 @@ import { InFlight } from './in-flight.js';
 import type { PendingCommand } from './in-flight.js';
 import { commandName } from './printing.js';
 import { ReplyParser } from './reply-parser.js';
+import { putRequest, requestBytes } from './request.js';
 
 /**
  * How much is received at once where no large reply is under way: enough for many small replies in
@@ -30,14 +31,30 @@ const RECEIVES_PER_WAKE = 16;
 /** Room for so many requests without a payload between two turns; more is taken where it is needed. */
 const REQUESTS_STAGED = 512;
 
+/** Milliseconds for a server that shuts down to answer what it has. */
+const LEAVE_DEADLINE = 5_000;
+
+/**
+ * Told of a server that is gone.
+ * @param reason a sentence's end that tells what it did: "closed the connection"
+ * @param leaving it did so in good order: what is in flight may still be answered
+ */
+export type Lost = (reason: string, leaving: boolean) => void;
+
 export class NbdConnection {
   readonly #transport: Transport;
+  readonly #extended: boolean;
+  /** Of each header. */
+  readonly #requestBytes: number;
   readonly #inFlight = new InFlight();
   readonly #parser: ReplyParser;
-  readonly #lost: (reason: string) => void;
+  readonly #lost: Lost;
   /** Why the connection is of no more use, or undefined while it is. */
   #dead: string | undefined;
   #whenIdle: (() => void) | undefined;
+  #closing: Promise<void> | undefined;
+  /** The server refuses whatever is new, and may still answer what it has. */
+  #leaving = false;
 
   // What was received and not yet parsed stands in #bytes from #start to #end. The first HEADROOM
   // bytes stay free for a reader that puts its own header before the first payload.
@@ -47,16 +64,18 @@ export class NbdConnection {
   #end = HEADROOM;
 
   // Requests that carry no payload are made here, one behind the other, so that they leave as one piece.
-  #staging = Buffer.allocUnsafeSlow(REQUESTS_STAGED * REQUEST_BYTES);
+  #staging: Buffer;
   #staged = 0;
 
   /**
    * @param transport owned from now on; its peer has just finished the handshake
-   * @param lost called once if the connection ends before `close`, with a sentence's end that tells
-   *   what the server did: "closed the connection"
+   * @param lost called once if the connection ends before `close`
    */
-  constructor(transport: Transport, agreed: NegotiatedExport, lost: (reason: string) => void) {
+  constructor(transport: Transport, agreed: NegotiatedExport, lost: Lost) {
     this.#transport = transport;
+    this.#extended = agreed.extendedHeaders;
+    this.#requestBytes = requestBytes(this.#extended);
+    this.#staging = Buffer.allocUnsafeSlow(REQUESTS_STAGED * this.#requestBytes);
     this.#parser = new ReplyParser(this.#inFlight, agreed);
     this.#lost = lost;
     transport.open({
@@ -76,8 +95,12 @@ export class NbdConnection {
     return this.#dead === undefined;
   }
 
+  get #refuses(): boolean {
+    return this.#dead !== undefined || this.#leaving;
+  }
+
   read(offset: bigint, length: number, reply: ReadReply): void {
-    if (this.#dead !== undefined) {
+    if (this.#refuses) {
       reply.fail(errno.EIO);
       return;
     }
@@ -95,35 +118,35 @@ export class NbdConnection {
     options: WriteOptions,
     reply: Reply,
   ): void {
-    if (this.#dead !== undefined) {
+    if (this.#refuses) {
       reply.done(errno.EIO);
       return;
     }
     const command = this.#inFlight.add(Command.WRITE, offset, length);
     command.reply = reply;
-    const at = start - REQUEST_BYTES;
-    putRequest(bytes, at, options.fua ? CommandFlag.FUA : 0, command);
-    this.#transport.send(bytes, at, REQUEST_BYTES + length);
+    const at = start - this.#requestBytes;
+    this.#putRequest(bytes, at, options.fua ? CommandFlag.FUA : 0, command);
+    this.#transport.send(bytes, at, this.#requestBytes + length);
   }
 
   flush(reply: Reply): void {
     this.#command(Command.FLUSH, 0n, 0, 0, reply);
   }
 
-  /** @param length at most 2^32 - 1 */
+  /** @param length at most 2^32 - 1, or 2^53 - 1 with extended headers */
   trim(offset: bigint, length: number, options: WriteOptions, reply: Reply): void {
     this.#command(Command.TRIM, offset, length, options.fua ? CommandFlag.FUA : 0, reply);
   }
 
-  /** @param length at most 2^32 - 1 */
+  /** @param length at most 2^32 - 1, or 2^53 - 1 with extended headers */
   zero(offset: bigint, length: number, options: ZeroOptions, reply: Reply): void {
     const flags = (options.fua ? CommandFlag.FUA : 0) | (options.noHole ? CommandFlag.NO_HOLE : 0);
     this.#command(Command.WRITE_ZEROES, offset, length, flags, reply);
   }
 
-  /** Asks for base:allocation. @param length at most 2^32 - 1 */
+  /** Asks for base:allocation. @param length as of `trim` */
   extents(offset: bigint, length: number, reply: ExtentsReply): void {
-    if (this.#dead !== undefined) {
+    if (this.#refuses) {
       reply.fail(errno.EIO);
       return;
     }
@@ -133,7 +156,7 @@ export class NbdConnection {
   }
 
   #command(type: CommandType, offset: bigint, length: number, flags: number, reply: Reply): void {
-    if (this.#dead !== undefined) {
+    if (this.#refuses) {
       reply.done(errno.EIO);
       return;
     }
@@ -144,20 +167,29 @@ export class NbdConnection {
 
   #sendRequest(command: PendingCommand, flags: number): void {
     const at = this.#stage();
-    putRequest(this.#staging, at, flags, command);
-    this.#transport.send(this.#staging, at, REQUEST_BYTES);
+    this.#putRequest(this.#staging, at, flags, command);
+    this.#transport.send(this.#staging, at, this.#requestBytes);
+  }
+
+  #putRequest(bytes: Buffer, at: number, flags: number, command: PendingCommand): void {
+    const { type, generation, index, offset, length } = command;
+    if (traceNbd.enabled) {
+      const from = offset.toString();
+      traceNbd('tx %s offset=%s length=%d flags=%d', commandName(type), from, length, flags);
+    }
+    putRequest(bytes, at, this.#extended, flags, type, generation, index, offset, length);
   }
 
   /** A place for one request. What is still queued to be sent is not disturbed. */
   #stage(): number {
     if (this.#transport.queuedBytes === 0) this.#staged = 0;
-    if (this.#staged + REQUEST_BYTES > this.#staging.length) {
+    if (this.#staged + this.#requestBytes > this.#staging.length) {
       // The queue keeps the old one until it is sent.
-      this.#staging = Buffer.allocUnsafeSlow(REQUESTS_STAGED * REQUEST_BYTES);
+      this.#staging = Buffer.allocUnsafeSlow(this.#staging.length);
       this.#staged = 0;
     }
     const at = this.#staged;
-    this.#staged += REQUEST_BYTES;
+    this.#staged += this.#requestBytes;
     return at;
   }
 
@@ -206,8 +238,7 @@ export class NbdConnection {
       return;
     }
     if (this.#start === this.#end) this.#start = this.#end = HEADROOM;
-    // A soft disconnect (doc/proto.md, NBD_ESHUTDOWN): it would refuse all that follows.
-    if (this.#parser.shuttingDown) this.#die('is shutting down');
+    if (this.#parser.shuttingDown) this.#leave();
     if (this.#inFlight.count === 0) this.#whenIdle?.();
   }
 
@@ -221,7 +252,19 @@ export class NbdConnection {
     if (this.#dead !== undefined) return;
     traceNbd('connection lost: the server %s', reason);
     this.#shut(reason);
-    this.#lost(reason);
+    if (!this.#leaving) this.#lost(reason, false);
+  }
+
+  /**
+   * The server would refuse all that follows, and has to be told goodbye (doc/proto.md, NBD_ESHUTDOWN
+   * and "Terminating the transmission phase"), but not before it has answered what it has.
+   */
+  #leave(): void {
+    if (this.#leaving || this.#dead !== undefined) return;
+    this.#leaving = true;
+    traceNbd('the server is shutting down');
+    void this.close(LEAVE_DEADLINE);
+    this.#lost('is shutting down', true);
   }
 
   #shut(reason: string): void {
@@ -237,10 +280,15 @@ export class NbdConnection {
   }
 
   /**
-   * Waits for what is in flight, sends DISC and closes. To be called once.
+   * Waits for what is in flight, sends DISC and closes. A second call waits for the first one.
    * @param deadline milliseconds for all of it; what is not answered by then gets EIO
    */
-  async close(deadline: number): Promise<void> {
+  close(deadline: number): Promise<void> {
+    this.#closing ??= this.#close(deadline);
+    return this.#closing;
+  }
+
+  async #close(deadline: number): Promise<void> {
     if (this.#dead !== undefined) return;
     if (this.#inFlight.count > 0) {
       await new Promise<void>((resolve) => {
@@ -260,20 +308,4 @@ export class NbdConnection {
     this.#transport.flush();
     this.#shut('was disconnected');
   }
-}
-
-/** Writes a request of 28 bytes (doc/proto.md, "Request message"). */
-function putRequest(bytes: Buffer, at: number, flags: number, command: PendingCommand): void {
-  const { type, offset, length } = command;
-  if (traceNbd.enabled) {
-    const from = offset.toString();
-    traceNbd('tx %s offset=%s length=%d flags=%d', commandName(type), from, length, flags);
-  }
-  bytes.writeUInt32BE(REQUEST_MAGIC, at);
-  bytes.writeUInt16BE(flags, at + 4);
-  bytes.writeUInt16BE(type, at + 6);
-  bytes.writeUInt32BE(command.generation, at + 8);
-  bytes.writeUInt32BE(command.index, at + 12);
-  bytes.writeBigUInt64BE(offset, at + 16);
-  bytes.writeUInt32BE(length, at + 24);
 }

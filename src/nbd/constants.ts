@@ -69,6 +69,9 @@ export const TransmissionFlag = {
 /** Requests. */
 export const REQUEST_MAGIC = 0x25609513;
 export const REQUEST_BYTES = 28;
+/** With extended headers, where lengths have 64 bits. */
+export const EXTENDED_REQUEST_MAGIC = 0x21e41c71;
+export const EXTENDED_REQUEST_BYTES = 32;
 
 export const Command = {
   READ: 0,
@@ -96,6 +99,8 @@ export const SIMPLE_REPLY_MAGIC = 0x67446698;
 export const SIMPLE_REPLY_BYTES = 16;
 export const STRUCTURED_REPLY_MAGIC = 0x668e33ef;
 export const STRUCTURED_REPLY_BYTES = 20;
+export const EXTENDED_REPLY_MAGIC = 0x6e8a278c;
+export const EXTENDED_REPLY_BYTES = 32;
 
 export const REPLY_FLAG_DONE = 1;
 
@@ -104,6 +109,7 @@ export const Chunk = {
   OFFSET_DATA: 1,
   OFFSET_HOLE: 2,
   BLOCK_STATUS: 5,
+  BLOCK_STATUS_EXT: 6,
   ERROR: 0x8001,
   ERROR_OFFSET: 0x8002,
 } as const;

@@ -9,7 +9,10 @@ export interface NegotiatedExport {
   readonly flags: number;
   /** As the server told them, or the defaults of the protocol. */
   readonly limits: BlockLimits;
+  /** Replies come in chunks. Extended headers imply it. */
   readonly structuredReplies: boolean;
+  /** Requests and replies have headers of 32 bytes, with lengths of 64 bits, and there are no others. */
+  readonly extendedHeaders: boolean;
   /** The id under which base:allocation is reported, or undefined where it was not agreed. */
   readonly allocationId: number | undefined;
 }

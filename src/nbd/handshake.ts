@@ -20,8 +20,6 @@ import {
   NBD_FLAG_NO_ZEROES,
   Option,
   OptionReply,
-  REQUEST_BYTES,
-  REQUEST_MAGIC,
   TransmissionFlag,
 } from './constants.js';
 import { HandshakeError, ProtocolError } from './errors.js';
@@ -30,11 +28,14 @@ import { DEFAULT_LIMITS, UNTOLD_LIMITS, readBlockSizes } from './block-sizes.js'
 import { isError, readOptionReply, refusal, sendOption } from './options.js';
 import type { OptionAnswer } from './options.js';
 import { printable } from './printing.js';
+import { putRequest, requestBytes } from './request.js';
 
 export interface HandshakeOptions {
   readonly exportName: string;
   /** Ask for structured replies; without them there is no base:allocation. */
   readonly structuredReplies?: boolean;
+  /** Ask for extended headers first. They imply structured replies, and are not asked for without them. */
+  readonly extendedHeaders?: boolean;
   /** Ask for base:allocation. */
   readonly allocation?: boolean;
 }
@@ -72,19 +73,20 @@ export function* clientHandshake(options: HandshakeOptions): Dialogue<Negotiated
     throw new ProtocolError(`sent an impossible size: ${agreed.size.toString()}`);
   }
   if (agreed.size === 0n) {
-    yield* disconnect();
+    yield* disconnect(agreed.extendedHeaders);
     throw new HandshakeError(`the export ${exportText(options)} is empty (its size is 0)`);
   }
   if (traceNbd.enabled) {
-    const { size, flags, limits, structuredReplies, allocationId } = agreed;
+    const { size, flags, limits, structuredReplies, extendedHeaders, allocationId } = agreed;
     traceNbd(
-      'export of %s bytes, flags 0x%s, blocks of %d, %d, %d bytes, structured replies %s, %s %s',
+      'export of %s bytes, flags 0x%s, blocks of %d, %d, %d bytes, structured replies %s, extended headers %s, %s %s',
       size.toString(),
       flags.toString(16),
       limits.minimum,
       limits.preferred,
       limits.maximum,
       structuredReplies,
+      extendedHeaders,
       BASE_ALLOCATION,
       allocationId ?? 'none',
     );
@@ -130,16 +132,30 @@ function* newstyle(options: HandshakeOptions): Dialogue<NegotiatedExport> {
   const zeroes = (offered & NBD_FLAG_NO_ZEROES) === 0;
   if ((offered & NBD_FLAG_FIXED_NEWSTYLE) === 0) return yield* byName(options, zeroes);
 
-  const structured = (options.structuredReplies ?? true) && (yield* structuredReplies());
-  const wantsAllocation = structured && (options.allocation ?? true);
+  const replies = yield* replyForms(options);
+  const wantsAllocation = replies.structuredReplies && (options.allocation ?? true);
   const allocationId = wantsAllocation ? yield* metaContext(options.exportName) : undefined;
   const answered = yield* go(options);
-  if (answered === undefined) {
-    // It knows options, but not this one.
-    const agreed = yield* byName(options, zeroes);
-    return { ...agreed, structuredReplies: structured, allocationId };
+  if (answered !== undefined) return { ...answered, ...replies, allocationId };
+  if (replies.extendedHeaders) {
+    // NBD_OPT_EXPORT_NAME is out of the question then (doc/proto.md, NBD_OPT_EXTENDED_HEADERS).
+    throw new ProtocolError('agreed to extended headers and does not know NBD_OPT_GO');
   }
-  return { ...answered, structuredReplies: structured, allocationId };
+  // It knows options, but not this one.
+  return { ...(yield* byName(options, zeroes)), ...replies, allocationId };
+}
+
+/** In what form replies come: the first one that the server agrees to. */
+function* replyForms(
+  options: HandshakeOptions,
+): Dialogue<{ structuredReplies: boolean; extendedHeaders: boolean }> {
+  if (!(options.structuredReplies ?? true)) {
+    return { structuredReplies: false, extendedHeaders: false };
+  }
+  if ((options.extendedHeaders ?? true) && (yield* agreesTo(Option.EXTENDED_HEADERS))) {
+    return { structuredReplies: true, extendedHeaders: true };
+  }
+  return { structuredReplies: yield* agreesTo(Option.STRUCTURED_REPLY), extendedHeaders: false };
 }
 
 /** NBD_OPT_EXPORT_NAME: a server that refuses can only hang up. */
@@ -163,13 +179,15 @@ function plainExport(size: bigint, flags: number): NegotiatedExport {
     flags,
     limits: DEFAULT_LIMITS,
     structuredReplies: false,
+    extendedHeaders: false,
     allocationId: undefined,
   };
 }
 
-function* structuredReplies(): Dialogue<boolean> {
-  yield* sendOption(Option.STRUCTURED_REPLY, NO_DATA);
-  const answer = yield* readOptionReply(Option.STRUCTURED_REPLY);
+/** Asks for an option that has no data and that we can do without. */
+function* agreesTo(option: number): Dialogue<boolean> {
+  yield* sendOption(option, NO_DATA);
+  const answer = yield* readOptionReply(option);
   if (isAck(answer)) return true;
   if (isError(answer.type)) {
     yield* stopIfFinal(answer);
@@ -209,7 +227,9 @@ function* metaContext(exportName: string): Dialogue<number | undefined> {
 }
 
 /** NBD_OPT_GO. @returns undefined if the server does not know it */
-function* go(options: HandshakeOptions): Dialogue<NegotiatedExport | undefined> {
+function* go(
+  options: HandshakeOptions,
+): Dialogue<Pick<NegotiatedExport, 'size' | 'flags' | 'limits'> | undefined> {
   const name = Buffer.from(options.exportName, 'utf8');
   const request = new ByteWriter('big').u32(name.length).bytes(name).u16(1).u16(Info.BLOCK_SIZE);
   yield* sendOption(Option.GO, request.finish());
@@ -224,7 +244,7 @@ function* go(options: HandshakeOptions): Dialogue<NegotiatedExport | undefined> 
       if (size === undefined) {
         throw new ProtocolError('agreed to an export without telling its size');
       }
-      return { size, flags, limits, structuredReplies: false, allocationId: undefined };
+      return { size, flags, limits };
     }
     if (answer.type !== OptionReply.INFO || answer.data.length < 2) throw unexpected(answer);
     const reader = new ByteReader(answer.data, 'big');
@@ -262,9 +282,10 @@ function* giveUp(reason: HandshakeError): Dialogue<never> {
 }
 
 /** The same once the handshake is over: NBD_CMD_DISC. */
-function* disconnect(): Dialogue<void> {
-  const request = new ByteWriter('big', REQUEST_BYTES).u32(REQUEST_MAGIC).u16(0).u16(Command.DISC);
-  yield* say(request.zeroes(8 + 8 + 4).finish());
+function* disconnect(extended: boolean): Dialogue<void> {
+  const request = Buffer.alloc(requestBytes(extended));
+  putRequest(request, 0, extended, 0, Command.DISC, 0, 0, 0n, 0);
+  yield* say(request);
 }
 
 /** @throws ProtocolError for an NBD_REP_ACK that carries something */

@@ -13,6 +13,7 @@ import type {
 } from '../disk/disk.js';
 import { within } from '../deadline.js';
 import { eachPart } from '../disk/parts.js';
+import type { StartPart } from '../disk/parts.js';
 import { traceNbd } from '../trace.js';
 import { NbdConnection } from './connection.js';
 import { TransmissionFlag } from './constants.js';
@@ -41,8 +42,12 @@ const CLOSE_DEADLINE = 10_000;
 /** How many further connections are made at a time. */
 const MAX_JOINING = 4;
 
-/** The most that one TRIM, WRITE_ZEROES or BLOCK_STATUS may span: a 32-bit length, kept aligned to any block. */
+/**
+ * The most that one TRIM, WRITE_ZEROES or BLOCK_STATUS may span, kept aligned to any block: what a
+ * length of 32 bits can say, and with extended headers what a number can.
+ */
 const MAX_RANGE = 0x1_0000_0000 - 65536;
+const MAX_EXTENDED_RANGE = 2 ** 53 - 65536;
 
 /**
  * Connects to an export.
@@ -87,6 +92,7 @@ function sameExport(a: NegotiatedExport, b: NegotiatedExport): boolean {
   return (
     a.size === b.size &&
     a.flags === b.flags &&
+    a.extendedHeaders === b.extendedHeaders &&
     (a.allocationId === undefined) === (b.allocationId === undefined) &&
     a.limits.minimum === b.limits.minimum &&
     a.limits.maximum === b.limits.maximum
@@ -95,6 +101,8 @@ function sameExport(a: NegotiatedExport, b: NegotiatedExport): boolean {
 
 export class NbdDisk implements Disk {
   readonly info: DiskInfo;
+  /** The most that one TRIM, WRITE_ZEROES or BLOCK_STATUS may span. */
+  #maxRange: number;
   readonly #connections: NbdConnection[] = [];
   #closed: Promise<void> | undefined;
   readonly #full = new AbortController();
@@ -116,6 +124,7 @@ export class NbdDisk implements Disk {
       rotational: has(TransmissionFlag.ROTATIONAL),
       limits: agreed.limits,
     };
+    this.#maxRange = agreed.extendedHeaders ? MAX_EXTENDED_RANGE : MAX_RANGE;
   }
 
   /**
@@ -137,7 +146,7 @@ export class NbdDisk implements Disk {
       return;
     }
     this.#connections.push(
-      new NbdConnection(transport, agreed, (reason) => this.#connectionLost(reason)),
+      new NbdConnection(transport, agreed, (...told) => this.#connectionLost(...told)),
     );
   }
 
@@ -156,13 +165,17 @@ export class NbdDisk implements Disk {
     return this.#connections.length;
   }
 
-  #connectionLost(reason: string): void {
+  #connectionLost(reason: string, leaving: boolean): void {
     // What was written over a lost connection and not flushed may be gone, so that going on with the
     // others would promise too much.
     if (this.#lost !== undefined) return;
     this.#lost = reason;
     this.joinNoMore();
-    for (const connection of this.#connections) connection.abort();
+    for (const connection of this.#connections) {
+      // What a server that shuts down in good order has accepted it may still answer.
+      if (leaving) void connection.close(CLOSE_DEADLINE);
+      else connection.abort();
+    }
     this.#onLost?.(reason);
   }
 
@@ -203,7 +216,7 @@ export class NbdDisk implements Disk {
   }
 
   trim(offset: bigint, length: bigint, options: WriteOptions, reply: Reply): void {
-    eachPart(offset, length, MAX_RANGE, reply, (partOffset, partLength, partReply) => {
+    this.#eachRange(offset, length, reply, (partOffset, partLength, partReply) => {
       const connection = this.#pick();
       if (connection === undefined) partReply.done(errno.EIO);
       else connection.trim(partOffset, partLength, options, partReply);
@@ -211,10 +224,34 @@ export class NbdDisk implements Disk {
   }
 
   zero(offset: bigint, length: bigint, options: ZeroOptions, reply: Reply): void {
-    eachPart(offset, length, MAX_RANGE, reply, (partOffset, partLength, partReply) => {
+    this.#eachRange(offset, length, reply, (partOffset, partLength, partReply) => {
       const connection = this.#pick();
       if (connection === undefined) partReply.done(errno.EIO);
       else connection.zero(partOffset, partLength, options, partReply);
+    });
+  }
+
+  /**
+   * Does a range in parts that a request can say. A server may find one too long that only extended
+   * headers can say (doc/proto.md, "Block size constraints"): from then on all are as without them.
+   */
+  #eachRange(offset: bigint, length: bigint, reply: Reply, start: StartPart): void {
+    if (this.#maxRange === MAX_RANGE || length <= BigInt(MAX_RANGE)) {
+      eachPart(offset, length, MAX_RANGE, reply, start);
+      return;
+    }
+    eachPart(offset, length, this.#maxRange, reply, (partOffset, partLength, partReply) => {
+      start(partOffset, partLength, {
+        done: (code) => {
+          if (partLength > MAX_RANGE && (code === errno.EOVERFLOW || code === errno.EINVAL)) {
+            traceNbd('the server refuses a range of %d bytes', partLength);
+            this.#maxRange = MAX_RANGE;
+            eachPart(partOffset, BigInt(partLength), MAX_RANGE, partReply, start);
+          } else {
+            partReply.done(code);
+          }
+        },
+      });
     });
   }
 
@@ -224,7 +261,7 @@ export class NbdDisk implements Disk {
       return;
     }
     const connection = this.#pick();
-    const most = length > BigInt(MAX_RANGE) ? MAX_RANGE : Number(length);
+    const most = length > BigInt(this.#maxRange) ? this.#maxRange : Number(length);
     if (connection === undefined) reply.fail(errno.EIO);
     else connection.extents(offset, most, reply);
   }

@@ -74,6 +74,8 @@ export function refusal(answer: OptionAnswer, exportText: string): HandshakeErro
         return 'the server is shutting down';
       case OptionReply.ERR_BLOCK_SIZE_REQD:
         return `the server wants block sizes agreed on, but did not take ours`;
+      case OptionReply.ERR_EXT_HEADER_REQD:
+        return `the server serves the export ${exportText} with extended headers only, which were not agreed on`;
       case OptionReply.ERR_PLATFORM:
         return `the export ${exportText} cannot be served on the server's platform`;
       default:

@@ -7,47 +7,53 @@
 import { HEADROOM } from '../disk/disk.js';
 import type { Extent } from '../disk/disk.js';
 import { traceNbd } from '../trace.js';
+import { readStatus, readStatusExt } from './block-status.js';
+import { CHUNK_OFFSET_BYTES, checkChunk, wrongChunkLength } from './chunk-rules.js';
 import {
-  CHUNK_ERROR_BIT,
   Chunk,
   Command,
-  MAX_STRING,
+  EXTENDED_REPLY_BYTES,
+  EXTENDED_REPLY_MAGIC,
   REPLY_FLAG_DONE,
   SIMPLE_REPLY_BYTES,
   SIMPLE_REPLY_MAGIC,
-  STATE_HOLE,
-  STATE_ZERO,
   STRUCTURED_REPLY_BYTES,
   STRUCTURED_REPLY_MAGIC,
 } from './constants.js';
 import { NbdError, ProtocolError, errnoFromWire } from './errors.js';
+import type { NegotiatedExport } from './export.js';
 import type { InFlight, PendingCommand } from './in-flight.js';
 import { commandName, printable } from './printing.js';
+import { keepData, keepHole, placeOf } from './read-assembly.js';
 
-/** An error chunk: value, length and text of a message, and an offset. */
-const MAX_ERROR_CHUNK = 4 + 2 + MAX_STRING + 8;
-/** Extents of one reply: far more than any server sends, and little enough to keep. */
-const MAX_STATUS_CHUNK = 4 + 8 * 128 * 1024;
-/** A data chunk starts with its offset. */
-const CHUNK_OFFSET_BYTES = 8;
+/** What decides the form of replies. */
+type Agreed = Pick<NegotiatedExport, 'structuredReplies' | 'extendedHeaders' | 'allocationId'>;
 
 export class ReplyParser {
   readonly #inFlight: InFlight;
   readonly #structured: boolean;
+  readonly #extended: boolean;
+  /** Of a reply in chunks, which may be the only kind there is. */
+  readonly #chunkMagic: number;
+  readonly #chunkHeaderBytes: number;
+  /** Of the shortest reply. */
+  readonly #leastBytes: number;
   readonly #allocationId: number | undefined;
 
   /** The server has said that it is about to go: no further request is of use. */
   shuttingDown = false;
 
   /** How many bytes the reply at the returned position takes, as far as that is known. */
-  wanted = SIMPLE_REPLY_BYTES;
+  wanted: number;
 
-  constructor(
-    inFlight: InFlight,
-    agreed: { readonly structuredReplies: boolean; readonly allocationId: number | undefined },
-  ) {
+  constructor(inFlight: InFlight, agreed: Agreed) {
     this.#inFlight = inFlight;
     this.#structured = agreed.structuredReplies;
+    this.#extended = agreed.extendedHeaders;
+    this.#chunkMagic = this.#extended ? EXTENDED_REPLY_MAGIC : STRUCTURED_REPLY_MAGIC;
+    this.#chunkHeaderBytes = this.#extended ? EXTENDED_REPLY_BYTES : STRUCTURED_REPLY_BYTES;
+    this.#leastBytes = this.#extended ? EXTENDED_REPLY_BYTES : SIMPLE_REPLY_BYTES;
+    this.wanted = this.#leastBytes;
     this.#allocationId = agreed.allocationId;
   }
 
@@ -61,16 +67,27 @@ export class ReplyParser {
    */
   parse(bytes: Buffer, view: DataView, start: number, end: number): number {
     for (;;) {
-      this.wanted = SIMPLE_REPLY_BYTES;
+      this.wanted = this.#leastBytes;
+      // Enough to see what it is, also where it is none of those that we would wait longer for.
       if (end - start < SIMPLE_REPLY_BYTES) return start;
       const magic = view.getUint32(start);
       let next: number;
       if (magic === SIMPLE_REPLY_MAGIC) next = this.#simple(bytes, view, start, end);
-      else if (magic === STRUCTURED_REPLY_MAGIC) next = this.#chunk(bytes, view, start, end);
-      else throw new ProtocolError(`sent a reply with the wrong magic 0x${magic.toString(16)}`);
+      else if (magic === this.#chunkMagic) next = this.#chunk(bytes, view, start, end);
+      else throw this.#wrongMagic(magic);
       if (next === start) return start;
       start = next;
     }
+  }
+
+  #wrongMagic(magic: number): ProtocolError {
+    if (magic === STRUCTURED_REPLY_MAGIC) {
+      return new ProtocolError('sent a structured reply although extended headers were agreed on');
+    }
+    if (magic === EXTENDED_REPLY_MAGIC) {
+      return new ProtocolError('sent an extended header although they were not agreed on');
+    }
+    return new ProtocolError(`sent a reply with the wrong magic 0x${magic.toString(16)}`);
   }
 
   #find(view: DataView, at: number): PendingCommand {
@@ -85,6 +102,9 @@ export class ReplyParser {
   }
 
   #simple(bytes: Buffer, view: DataView, start: number, end: number): number {
+    if (this.#extended) {
+      throw new ProtocolError('sent a simple reply although extended headers were agreed on');
+    }
     const wireError = view.getUint32(start + 4);
     const command = this.#find(view, start + 8);
     const after = start + SIMPLE_REPLY_BYTES;
@@ -114,18 +134,21 @@ export class ReplyParser {
     if (!this.#structured) {
       throw new ProtocolError('sent a structured reply although they were not agreed on');
     }
-    this.wanted = STRUCTURED_REPLY_BYTES;
-    if (end - start < STRUCTURED_REPLY_BYTES) return start;
+    const headerBytes = this.#chunkHeaderBytes;
+    this.wanted = headerBytes;
+    if (end - start < headerBytes) return start;
     const done = (view.getUint16(start + 4) & REPLY_FLAG_DONE) !== 0;
     const type = view.getUint16(start + 6);
     const command = this.#find(view, start + 8);
-    const length = view.getUint32(start + 16);
-    checkChunkLength(command, type, length, done);
+    const length = this.#extended
+      ? extendedLength(command, view, start, type)
+      : view.getUint32(start + 16);
+    checkChunk(command, type, length, done, this.#extended);
 
     // Only a chunk that stands whole is taken, so that each is taken once.
-    this.wanted = STRUCTURED_REPLY_BYTES + length;
+    this.wanted = headerBytes + length;
     if (end - start < this.wanted) return start;
-    const at = start + STRUCTURED_REPLY_BYTES;
+    const at = start + headerBytes;
     const after = at + length;
 
     switch (type) {
@@ -141,48 +164,25 @@ export class ReplyParser {
           reply?.data(bytes, at + CHUNK_OFFSET_BYTES);
           return after;
         }
-        noteReceived(command, from, count);
-        bytes.copy(assemblyOf(command), HEADROOM + from, at + CHUNK_OFFSET_BYTES, after);
+        keepData(command, from, bytes, at + CHUNK_OFFSET_BYTES, after);
         break;
       }
       case Chunk.OFFSET_HOLE: {
         const count = view.getUint32(at + CHUNK_OFFSET_BYTES);
-        const from = placeOf(command, view.getBigUint64(at), count);
-        noteReceived(command, from, count);
-        assemblyOf(command).fill(0, HEADROOM + from, HEADROOM + from + count);
+        keepHole(command, placeOf(command, view.getBigUint64(at), count), count);
         break;
       }
       case Chunk.BLOCK_STATUS:
-        this.#blockStatus(command, view, at, length);
+        keepExtents(command, readStatus(view, at, length, this.#allocationId));
+        break;
+      case Chunk.BLOCK_STATUS_EXT:
+        keepExtents(command, readStatusExt(view, at, length, this.#allocationId));
         break;
       default:
         this.#errorChunk(command, bytes, view, at, length, type);
     }
     if (done) this.#finish(command);
     return after;
-  }
-
-  #blockStatus(command: PendingCommand, view: DataView, at: number, length: number): void {
-    const id = view.getUint32(at);
-    if (id !== this.#allocationId) {
-      throw new ProtocolError(
-        `sent block status for a meta context that was not agreed on (id ${id})`,
-      );
-    }
-    if (command.extents !== undefined)
-      throw new ProtocolError('sent block status twice in one reply');
-    const extents: Extent[] = [];
-    for (let i = at + 4; i < at + length; i += 8) {
-      const extent = view.getUint32(i);
-      const flags = view.getUint32(i + 4);
-      if (extent === 0) throw new ProtocolError('sent an extent of length 0');
-      extents.push({
-        length: BigInt(extent),
-        hole: (flags & STATE_HOLE) !== 0,
-        zero: (flags & STATE_ZERO) !== 0,
-      });
-    }
-    command.extents = extents;
   }
 
   #errorChunk(
@@ -251,68 +251,32 @@ export class ReplyParser {
   }
 }
 
-/** What a chunk of this type may be to this command, and how long. @throws ProtocolError */
-function checkChunkLength(
-  command: PendingCommand,
-  type: number,
-  length: number,
-  done: boolean,
-): void {
-  let allowed: boolean;
-  let belongs = true;
-  switch (type) {
-    case Chunk.NONE:
-      allowed = length === 0 && done;
-      break;
-    case Chunk.OFFSET_DATA:
-      belongs = command.type === Command.READ;
-      allowed = length > CHUNK_OFFSET_BYTES && length <= CHUNK_OFFSET_BYTES + command.length;
-      break;
-    case Chunk.OFFSET_HOLE:
-      belongs = command.type === Command.READ;
-      allowed = length === 12;
-      break;
-    case Chunk.BLOCK_STATUS:
-      belongs = command.type === Command.BLOCK_STATUS;
-      allowed = length >= 12 && length % 8 === 4 && length <= MAX_STATUS_CHUNK;
-      break;
-    default:
-      belongs = (type & CHUNK_ERROR_BIT) !== 0;
-      allowed = length >= (type === Chunk.ERROR_OFFSET ? 14 : 6) && length <= MAX_ERROR_CHUNK;
-  }
-  if (!belongs) {
-    throw new ProtocolError(
-      `sent a chunk of type ${type} in reply to ${commandName(command.type)}`,
-    );
-  }
-  if (!allowed) {
-    throw new ProtocolError(`sent a chunk of type ${type} with a length of ${length}`);
-  }
-}
-
 /**
- * Where a chunk of a read belongs in it, from 0 on.
- * @throws ProtocolError if any of it lies outside
+ * The length of a chunk's payload from an extended header, whose offset has to be that of the request.
+ * @throws ProtocolError
  */
-function placeOf(command: PendingCommand, offset: bigint, count: number): number {
-  const from = offset - command.offset;
-  if (count === 0 || from < 0n || from + BigInt(count) > BigInt(command.length)) {
+function extendedLength(
+  command: PendingCommand,
+  view: DataView,
+  start: number,
+  type: number,
+): number {
+  const offset = view.getBigUint64(start + 16);
+  if (offset !== command.offset) {
     throw new ProtocolError(
-      `sent ${count} bytes for offset ${offset.toString()} in reply to a read of ${command.length} at ${command.offset.toString()}`,
+      `sent a reply with offset ${offset.toString()} to a request with offset ${command.offset.toString()}`,
     );
   }
-  return Number(from);
-}
-
-/** @throws ProtocolError if any of it was received before */
-function noteReceived(command: PendingCommand, from: number, count: number): void {
-  if (!command.received.add(from, from + count)) {
-    const offset = command.offset + BigInt(from);
-    throw new ProtocolError(`sent data for offset ${offset.toString()} twice in reply to one read`);
+  // No chunk is allowed to be so long, whatever its type.
+  if (view.getUint32(start + 24) !== 0) {
+    throw wrongChunkLength(type, view.getBigUint64(start + 24));
   }
+  return view.getUint32(start + 28);
 }
 
-function assemblyOf(command: PendingCommand): Buffer {
-  command.place ??= Buffer.allocUnsafeSlow(HEADROOM + command.length);
-  return command.place;
+/** @throws ProtocolError if there were some before */
+function keepExtents(command: PendingCommand, extents: Extent[]): void {
+  if (command.extents !== undefined)
+    throw new ProtocolError('sent block status twice in one reply');
+  command.extents = extents;
 }

@@ -444,7 +444,10 @@ describe('a server that goes', TIMED, () => {
     ],
     [
       'by saying that it shuts down',
-      (peer, [, write]) => peer.send(simpleReply(write?.cookie ?? 0n, 108)),
+      (peer, [, write]) => {
+        peer.send(simpleReply(write?.cookie ?? 0n, 108));
+        return peer.end();
+      },
       /^is shutting down$/,
       { write: 'ESHUTDOWN' },
     ],
@@ -534,6 +537,63 @@ describe('a server that goes', TIMED, () => {
     assert.equal(Object.keys(all).length, 200);
     assert.ok(Object.values(all).every((answer) => answer === 'EIO'));
     assert.equal(lost.length, 1);
+  });
+});
+
+describe('a server that shuts down', TIMED, () => {
+  it('may answer what it has, is asked nothing more, and is told goodbye', async () => {
+    const client = connect();
+    const { connection, peer, answers, lost } = client;
+    connection.read(0n, 512, answers.read('read', 0n, 512));
+    write(client, 'write', 0n, 512);
+    connection.flush(answers.reply('flush'));
+    const [read, wrote, flush] = await peer.take(3);
+    assert.ok(read !== undefined && wrote !== undefined && flush !== undefined);
+    peer.send(simpleReply(wrote.cookie, 108));
+    await until('it is told', () => lost.length > 0);
+    assert.deepEqual(lost, ['is shutting down']);
+    connection.flush(answers.reply('too late'));
+    peer.answer([flush]);
+    await until('the flush is answered', () => answers.of('flush') !== undefined);
+    assert.equal(peer.waiting, 0, 'DISC comes last');
+    // What it may not have done any more it may refuse as well.
+    peer.send(simpleReply(read.cookie, 108));
+    assert.deepEqual(await answers.settled(), {
+      read: 'ESHUTDOWN',
+      write: 'ESHUTDOWN',
+      flush: 'done',
+      'too late': 'EIO',
+    });
+    assert.equal((await peer.next()).type, 2);
+    await peer.gone();
+    assert.equal(peer.waiting, 0);
+    assert.ok(!connection.alive);
+    assert.equal(lost.length, 1);
+  });
+
+  it('may break off all the same', async () => {
+    const { connection, peer, answers, lost } = connect();
+    connection.flush(answers.reply('0'));
+    connection.flush(answers.reply('1'));
+    const [one] = await peer.take(2);
+    peer.send(simpleReply(one?.cookie ?? 0n, 108));
+    await until('it is told', () => lost.length > 0);
+    peer.close();
+    assert.deepEqual(await answers.settled(), { 0: 'ESHUTDOWN', 1: 'EIO' });
+    assert.deepEqual(lost, ['is shutting down']);
+  });
+
+  it('is not waited for when the connection is given up', async () => {
+    const { connection, peer, answers, lost } = connect();
+    connection.flush(answers.reply('0'));
+    connection.flush(answers.reply('1'));
+    const [one] = await peer.take(2);
+    peer.send(simpleReply(one?.cookie ?? 0n, 108));
+    await until('it is told', () => lost.length > 0);
+    connection.abort();
+    assert.deepEqual(answers.all, { 0: 'ESHUTDOWN', 1: 'EIO' });
+    await peer.gone();
+    assert.equal(peer.waiting, 0, 'no DISC: it was not idle');
   });
 });
 
@@ -756,6 +816,28 @@ describe('a disk', TIMED, () => {
     peer.close();
     await disk.close();
     assert.equal(lost.length, 1);
+  });
+
+  it('is lost when one connection is told of a shutdown, and the others are closed in good order', async () => {
+    const { disk, peers, answers, lost } = several(3);
+    for (let i = 0; i < 6; i++) disk.read(0n, 512, answers.read(String(i), 0n, 512));
+    const requests = await Promise.all(peers.map((peer) => peer.take(2)));
+    peers[0]?.send(simpleReply(requests[0]?.[0]?.cookie ?? 0n, 108));
+    await until('it is told', () => lost.length > 0);
+    disk.flush(answers.reply('too late'));
+    assert.equal(answers.of('too late'), 'EIO');
+    peers[0]?.answer(requests[0]?.slice(1) ?? []);
+    peers[1]?.answer(requests[1] ?? []);
+    peers[2]?.answer(requests[2] ?? []);
+    const all = Object.values(await answers.settled()).toSorted();
+    assert.deepEqual(all, ['EIO', 'ESHUTDOWN', ...Array<string>(5).fill('right')]);
+    for (const peer of peers) {
+      assert.equal((await peer.next()).type, 2);
+      await peer.gone();
+      assert.equal(peer.waiting, 0);
+    }
+    assert.deepEqual(lost, ['is shutting down']);
+    await disk.close();
   });
 
   it('is lost once, when all connections go at a time', async () => {

@@ -40,6 +40,7 @@ function reply(option: string, type: string, data = ''): Buffer {
 }
 
 const STRUCTURED_OK = reply('00000008', '00000001');
+const EXTENDED_OK = reply('0000000b', '00000001');
 const CONTEXT_OK = Buffer.concat([
   reply('0000000a', '00000004', `00000007 'base:allocation'`), // with the id 7
   reply('0000000a', '00000001'),
@@ -71,6 +72,7 @@ const OLDSTYLE = Buffer.concat([
 /** What the client sends. */
 const HELLO = hex('00000003');
 const ASK_STRUCTURED = hex(`'IHAVEOPT' 00000008 00000000`);
+const ASK_EXTENDED = hex(`'IHAVEOPT' 0000000b 00000000`);
 const ASK_CONTEXT = hex(`
   'IHAVEOPT' 0000000a 0000001f
   00000004 'disk'                       # export
@@ -84,8 +86,14 @@ const ASK_GO = hex(`
 `);
 const ASK_EXPORT_NAME = hex(`'IHAVEOPT' 00000001 00000004 'disk'`);
 const ABORT = hex(`'IHAVEOPT' 00000002 00000000`);
+/** The same with an extended header. */
+const EXTENDED_DISCONNECT = hex(
+  '21e41c71 0000 0002 0000000000000000 0000000000000000 0000000000000000',
+);
 const DISCONNECT = hex('25609513 0000 0002 0000000000000000 0000000000000000 00000000');
 const ASKED_ALL = Buffer.concat([HELLO, ASK_STRUCTURED, ASK_CONTEXT, ASK_GO]);
+const ASKED_EXTENDED = Buffer.concat([HELLO, ASK_EXTENDED, ASK_CONTEXT, ASK_GO]);
+const BEFORE_EXTENDED_GO = Buffer.concat([GREETING, EXTENDED_OK, CONTEXT_OK]);
 
 const DEFAULTS = { preferred: 4096, maximum: 32 * 1024 * 1024 };
 const AGREED: NegotiatedExport = {
@@ -93,11 +101,15 @@ const AGREED: NegotiatedExport = {
   flags: 0x6d,
   limits: { minimum: 512, preferred: 4096, maximum: 1 << 20 },
   structuredReplies: true,
+  extendedHeaders: false,
   allocationId: 7,
 };
 
+const EXTENDED: NegotiatedExport = { ...AGREED, extendedHeaders: true };
+
 interface Case {
   readonly name: string;
+  /** Extended headers are asked for only where a case says so, which keeps the others short. */
   readonly options?: Partial<HandshakeOptions>;
   readonly server: readonly Buffer[];
   readonly client: readonly Buffer[];
@@ -309,6 +321,7 @@ const SUCCESSES: readonly Success[] = [
       flags: 3,
       limits: { ...DEFAULTS, minimum: 512 },
       structuredReplies: false,
+      extendedHeaders: false,
       allocationId: undefined,
     },
   },
@@ -341,6 +354,75 @@ const SUCCESSES: readonly Success[] = [
     server: [GREETING, INFO_EXPORT, INFO_BLOCK_SIZE, GO_OK],
     client: [HELLO, hex(`'IHAVEOPT' 00000007 0000000d 00000005 64c3af736b 0001 0003`)],
     agreed: { ...AGREED, structuredReplies: false, allocationId: undefined },
+  },
+  {
+    name: 'extended headers, which make a question for structured replies needless',
+    options: { extendedHeaders: true },
+    server: [BEFORE_EXTENDED_GO, INFO_EXPORT, INFO_BLOCK_SIZE, GO_OK],
+    client: [ASKED_EXTENDED],
+    agreed: EXTENDED,
+  },
+  {
+    name: 'extended headers without base:allocation',
+    options: { extendedHeaders: true, allocation: false },
+    server: [GREETING, EXTENDED_OK, INFO_EXPORT, INFO_BLOCK_SIZE, GO_OK],
+    client: [HELLO, ASK_EXTENDED, ASK_GO],
+    agreed: { ...EXTENDED, allocationId: undefined },
+  },
+  ...['80000001', '80000002', '80000003', '80000004', '80000006', '80000009', 'ffffffff'].map(
+    (error): Success => ({
+      name: `no extended headers by the error ${error}, but structured replies`,
+      options: { extendedHeaders: true },
+      server: [
+        GREETING,
+        reply('0000000b', error, `'what?'`),
+        STRUCTURED_OK,
+        CONTEXT_OK,
+        INFO_EXPORT,
+        INFO_BLOCK_SIZE,
+        GO_OK,
+      ],
+      client: [HELLO, ASK_EXTENDED, ASK_STRUCTURED, ASK_CONTEXT, ASK_GO],
+      agreed: AGREED,
+    }),
+  ),
+  {
+    name: 'neither extended headers nor structured replies nor GO',
+    options: { extendedHeaders: true },
+    server: [
+      GREETING,
+      reply('0000000b', '80000001'),
+      reply('00000008', '80000001'),
+      reply('00000007', '80000001'),
+      SIZE_AND_FLAGS,
+    ],
+    client: [HELLO, ASK_EXTENDED, ASK_STRUCTURED, ASK_GO, ASK_EXPORT_NAME],
+    agreed: {
+      ...AGREED,
+      limits: { ...DEFAULTS, minimum: 512 },
+      structuredReplies: false,
+      allocationId: undefined,
+    },
+  },
+  {
+    name: 'extended headers are not asked for without structured replies',
+    options: { extendedHeaders: true, structuredReplies: false },
+    server: [GREETING, INFO_EXPORT, INFO_BLOCK_SIZE, GO_OK],
+    client: [HELLO, ASK_GO],
+    agreed: { ...AGREED, structuredReplies: false, allocationId: undefined },
+  },
+  {
+    name: 'a context that takes extended headers, where there are none',
+    server: [
+      GREETING,
+      STRUCTURED_OK,
+      reply('0000000a', '8000000a'), // ERR_EXT_HEADER_REQD
+      INFO_EXPORT,
+      INFO_BLOCK_SIZE,
+      GO_OK,
+    ],
+    client: [ASKED_ALL],
+    agreed: { ...AGREED, allocationId: undefined },
   },
 ];
 
@@ -397,6 +479,54 @@ const REJECTIONS: readonly Failure[] = [
     '',
     /^the server refused the export "disk" with error 0x80000009/,
   ),
+  refusedGo(
+    'extended headers',
+    '8000000a',
+    `'a new client, please'`,
+    /^the server serves the export "disk" with extended headers only, .* \(the server says: a new client, please\)$/,
+  ),
+  {
+    name: 'extended headers, which it refused',
+    options: { extendedHeaders: true },
+    server: [
+      GREETING,
+      reply('0000000b', '80000002'), // ERR_POLICY
+      STRUCTURED_OK,
+      CONTEXT_OK,
+      reply('00000007', '8000000a'),
+    ],
+    client: [HELLO, ASK_EXTENDED, ASK_STRUCTURED, ASK_CONTEXT, ASK_GO, ABORT],
+    error: HandshakeError,
+    message: /^the server serves the export "disk" with extended headers only/,
+  },
+  {
+    name: 'TLS, for extended headers',
+    options: { extendedHeaders: true },
+    server: [GREETING, reply('0000000b', '80000005')],
+    client: [HELLO, ASK_EXTENDED, ABORT],
+    error: HandshakeError,
+    message: /TLS|encrypted/,
+  },
+  {
+    name: 'shutdown, for extended headers',
+    options: { extendedHeaders: true },
+    server: [GREETING, reply('0000000b', '80000007')],
+    client: [HELLO, ASK_EXTENDED, ABORT],
+    error: HandshakeError,
+    message: /^the server is shutting down$/,
+  },
+  {
+    name: 'an empty export, with extended headers',
+    options: { extendedHeaders: true },
+    server: [
+      BEFORE_EXTENDED_GO,
+      reply('00000007', '00000003', '0000 0000000000000000 0001'),
+      GO_OK,
+    ],
+    client: [ASKED_EXTENDED, EXTENDED_DISCONNECT],
+    error: HandshakeError,
+    message: /^the export "disk" is empty/,
+  },
   refusedGo('an error of the future', 'ffffffff', '', /with error 0xffffffff/),
   {
     name: 'after some information',
@@ -639,6 +769,24 @@ const VIOLATIONS: readonly Failure[] = [
     [hex('00000002'), ASK_EXPORT_NAME],
     /^sent an impossible size/,
   ),
+  {
+    ...violation(
+      'extended headers and no GO',
+      [BEFORE_EXTENDED_GO, reply('00000007', '80000001')],
+      [ASKED_EXTENDED],
+      /^agreed to extended headers and does not know NBD_OPT_GO$/,
+    ),
+    options: { extendedHeaders: true },
+  },
+  {
+    ...violation(
+      'an ACK with data to EXTENDED_HEADERS',
+      [GREETING, reply('0000000b', '00000001', '00')],
+      [HELLO, ASK_EXTENDED],
+      /^sent a reply of type 1 and 1 bytes to option 11/,
+    ),
+    options: { extendedHeaders: true },
+  },
   badBlockSizes('a minimum of 0', '00000000 00001000 00100000', /^sent a minimum block size of 0$/),
   badBlockSizes(
     'a minimum that is no power of two',
@@ -691,7 +839,11 @@ async function play(
   ending: Ending = 'silence',
 ): Promise<Played> {
   const transport = new FakeTransport({ pieces, ending });
-  const dialogue = clientHandshake({ exportName: 'disk', ...options });
+  const dialogue = clientHandshake({
+    exportName: 'disk',
+    extendedHeaders: false,
+    ...options,
+  });
   const outcome = await converse(transport, dialogue, DEADLINE).then(
     (agreed): Outcome => ({ agreed }),
     (error: unknown): Outcome => {
@@ -753,6 +905,14 @@ describe('a handshake that succeeds', () => {
     }
   });
 
+  it('asks for all of it unless told', async () => {
+    const pieces = [BEFORE_EXTENDED_GO, INFO_EXPORT, INFO_BLOCK_SIZE, GO_OK];
+    const transport = new FakeTransport({ pieces });
+    const dialogue = clientHandshake({ exportName: 'disk' });
+    assert.deepEqual(await converse(transport, dialogue, DEADLINE), EXTENDED);
+    assert.deepEqual(transport.sent, ASKED_EXTENDED);
+  });
+
   it('takes every block size that may be', async () => {
     const u32 = (value: number): string => value.toString(16).padStart(8, '0');
     for (let minimum = 1; minimum <= 65536; minimum *= 2) {
@@ -810,7 +970,7 @@ describe('a server that goes away', () => {
   });
 
   it('is heard to the end when it cannot be spoken to any more', async () => {
-    const pieces = [Buffer.concat([GREETING, reply('00000008', '80000007')])];
+    const pieces = [Buffer.concat([GREETING, reply('0000000b', '80000007')])];
     const transport = new FakeTransport({ pieces, ending: 'end', sendErrno: 32 });
     await assert.rejects(
       converse(transport, clientHandshake({ exportName: 'disk' }), DEADLINE),
@@ -842,11 +1002,18 @@ describe('whatever a server sends', () => {
   it('random bytes', () =>
     fc.assert(
       fc.asyncProperty(
-        fc.constantFrom(Buffer.alloc(0), hex(`'NBDMAGIC'`), GREETING, BEFORE_GO),
+        fc.constantFrom(
+          Buffer.alloc(0),
+          hex(`'NBDMAGIC'`),
+          GREETING,
+          BEFORE_GO,
+          BEFORE_EXTENDED_GO,
+        ),
         fc.array(fc.uint8Array({ maxLength: 64 }), { maxLength: 8 }),
         async (start, pieces) => {
           const all = [start, ...pieces.map((piece) => Buffer.from(piece))];
-          acceptable((await play(all, {}, 'end')).outcome);
+          const extendedHeaders = start === BEFORE_EXTENDED_GO;
+          acceptable((await play(all, { extendedHeaders }, 'end')).outcome);
         },
       ),
       { numRuns: 2000 },

@@ -285,8 +285,8 @@ describe('a server that connects, and then', () => {
       peer.on('data', (bytes) => (heard = Buffer.concat([heard, bytes])));
       peer.on('end', () => ended());
       peer.write(GREETING);
-      // STRUCTURED_REPLY: ERR_SHUTDOWN
-      peer.write(hex('0003e889045565a9 00000008 80000007 00000000'));
+      // EXTENDED_HEADERS: ERR_SHUTDOWN
+      peer.write(hex('0003e889045565a9 0000000b 80000007 00000000'));
     });
     assert.match(await failure(address), /: the server is shutting down$/);
     await end;

@@ -7,12 +7,14 @@ import type { ExtentsReply, ReadReply, Reply } from '../../src/disk/disk.js';
 import { Command } from '../../src/nbd/constants.js';
 import type { NegotiatedExport } from '../../src/nbd/export.js';
 import { FdTransport } from '../../src/transport/fd-transport.js';
-import { data, none, simpleReply } from './nbd-replies.js';
+import { data, extended, none, simpleReply } from './nbd-replies.js';
 
 /** Milliseconds; only what hangs takes as long. */
 const DEADLINE = 20_000;
 
 const REQUEST_BYTES = 28;
+const EXTENDED_REQUEST_BYTES = 32;
+const PAYLOAD_LEN = 32;
 
 /** What was agreed on, where a test does not care. */
 export const AGREED: NegotiatedExport = {
@@ -21,6 +23,7 @@ export const AGREED: NegotiatedExport = {
   flags: 0x6d,
   limits: { minimum: 1, preferred: 4096, maximum: 32 * 1024 * 1024 },
   structuredReplies: false,
+  extendedHeaders: false,
   allocationId: undefined,
 };
 
@@ -49,17 +52,23 @@ export function contentAt(offset: bigint, length: number): Buffer {
 
 export class NbdPeer {
   readonly #socket: Socket;
+  readonly #extended: boolean;
+  readonly #headerBytes: number;
   readonly requests: Request[] = [];
   /** The client has hung up, or broken the connection. */
   ended = false;
   #received: Buffer[] = [];
   #count = 0;
-  #needed = REQUEST_BYTES;
+  #needed: number;
   #taken = 0;
   #wake: () => void = () => undefined;
 
-  constructor(socket: Socket) {
+  /** @param extendedHeaders were agreed on */
+  constructor(socket: Socket, extendedHeaders = false) {
     this.#socket = socket;
+    this.#extended = extendedHeaders;
+    this.#headerBytes = extendedHeaders ? EXTENDED_REQUEST_BYTES : REQUEST_BYTES;
+    this.#needed = this.#headerBytes;
     socket.on('data', (bytes: Buffer) => {
       this.#received.push(bytes);
       this.#count += bytes.length;
@@ -76,27 +85,32 @@ export class NbdPeer {
 
   #parse(): void {
     const all = Buffer.concat(this.#received);
+    const headerBytes = this.#headerBytes;
     let at = 0;
-    this.#needed = REQUEST_BYTES;
-    while (all.length - at >= REQUEST_BYTES) {
-      const header = all.subarray(at, at + REQUEST_BYTES);
-      if (header.readUInt32BE(0) !== 0x25609513) throw new Error('a request with a wrong magic');
+    this.#needed = headerBytes;
+    while (all.length - at >= headerBytes) {
+      const header = all.subarray(at, at + headerBytes);
+      const magic = this.#extended ? 0x21e41c71 : 0x25609513;
+      if (header.readUInt32BE(0) !== magic) throw new Error('a request with a wrong magic');
+      const flags = header.readUInt16BE(4);
       const type = header.readUInt16BE(6);
-      const length = header.readUInt32BE(24);
-      const end = at + REQUEST_BYTES + (type === Command.WRITE ? length : 0);
+      const length = this.#extended ? Number(header.readBigUInt64BE(24)) : header.readUInt32BE(24);
+      const hasPayload = this.#extended ? (flags & PAYLOAD_LEN) !== 0 : type === Command.WRITE;
+      if (hasPayload !== (type === Command.WRITE)) throw new Error('a payload where none belongs');
+      const end = at + headerBytes + (hasPayload ? length : 0);
       this.#needed = end - at;
       if (all.length < end) break;
       this.requests.push({
         header,
-        flags: header.readUInt16BE(4),
+        flags,
         type,
         cookie: header.readBigUInt64BE(8),
         offset: header.readBigUInt64BE(16),
         length,
-        payload: all.subarray(at + REQUEST_BYTES, end),
+        payload: all.subarray(at + headerBytes, end),
       });
       at = end;
-      this.#needed = REQUEST_BYTES;
+      this.#needed = headerBytes;
     }
     this.#received = [all.subarray(at)];
     this.#count = all.length - at;
@@ -149,6 +163,13 @@ export class NbdPeer {
   answer(requests: readonly Request[], structured = false): void {
     this.send(
       ...requests.map(({ type, cookie, offset, length }) => {
+        if (this.#extended) {
+          const chunk =
+            type === Command.READ
+              ? data(cookie, true, offset, contentAt(offset, length))
+              : none(cookie);
+          return extended(chunk, offset);
+        }
         if (type !== Command.READ) return structured ? none(cookie) : simpleReply(cookie);
         const content = contentAt(offset, length);
         return structured ? data(cookie, true, offset, content) : simpleReply(cookie, 0, content);
@@ -190,9 +211,12 @@ export function socketPair(): [number, number] {
   return [ours, theirs];
 }
 
-export function connectedPeer(): { transport: FdTransport; peer: NbdPeer } {
+export function connectedPeer(extendedHeaders = false): { transport: FdTransport; peer: NbdPeer } {
   const [ours, theirs] = socketPair();
-  return { transport: new FdTransport(ours), peer: new NbdPeer(new Socket({ fd: theirs })) };
+  return {
+    transport: new FdTransport(ours),
+    peer: new NbdPeer(new Socket({ fd: theirs }), extendedHeaders),
+  };
 }
 
 /** What requests were answered, each by its name; more than one answer to one is an error. */

@@ -19,6 +19,19 @@ export function chunk(cookie: bigint, type: number, done: boolean, payload: Buff
   return Buffer.concat([header.u32(payload.length).finish(), payload]);
 }
 
+/** The same with an extended header. @param offset of the request */
+export function extendedChunk(
+  cookie: bigint,
+  offset: bigint,
+  type: number,
+  done: boolean,
+  payload: Buffer,
+): Buffer {
+  const flags = done ? REPLY_FLAG_DONE : 0;
+  const header = new ByteWriter('big').u32(0x6e8a278c).u16(flags).u16(type).u64(cookie);
+  return Buffer.concat([header.u64(offset).u64(BigInt(payload.length)).finish(), payload]);
+}
+
 export const none = (cookie: bigint): Buffer => chunk(cookie, Chunk.NONE, true, Buffer.alloc(0));
 
 export function data(cookie: bigint, done: boolean, offset: bigint, content: Buffer): Buffer {
@@ -56,4 +69,39 @@ export function errorChunk(
   if (offset !== undefined) payload.u64(offset);
   const type = offset === undefined ? Chunk.ERROR : Chunk.ERROR_OFFSET;
   return chunk(cookie, type, done, payload.finish());
+}
+
+/** Block status of extended headers. @param count of extents, 0 where it is not told */
+export function statusExt(
+  cookie: bigint,
+  offset: bigint,
+  id: number,
+  extents: readonly (readonly [length: bigint, flags: number])[],
+  count = extents.length,
+): Buffer {
+  const payload = new ByteWriter('big').u32(id).u32(count);
+  for (const [length, flags] of extents) payload.u64(length).u64(BigInt(flags));
+  return extendedChunk(cookie, offset, Chunk.BLOCK_STATUS_EXT, true, payload.finish());
+}
+
+/**
+ * What a reply without an extended header is with one: a simple one without data, or a chunk.
+ * @param offset of the request
+ */
+export function extended(compact: Buffer, offset: bigint): Buffer {
+  const cookie = compact.readBigUInt64BE(8);
+  if (compact.readUInt32BE(0) === 0x67446698) {
+    const error = compact.readUInt32BE(4);
+    const same = error === 0 ? none(cookie) : errorChunk(cookie, true, error);
+    return extended(same, offset);
+  }
+  const done = (compact.readUInt16BE(4) & REPLY_FLAG_DONE) !== 0;
+  const type = compact.readUInt16BE(6);
+  const payload = compact.subarray(20);
+  if (type !== Chunk.BLOCK_STATUS) return extendedChunk(cookie, offset, type, done, payload);
+  const wide = new ByteWriter('big').u32(payload.readUInt32BE(0)).u32((payload.length - 4) / 8);
+  for (let at = 4; at < payload.length; at += 8) {
+    wide.u64(BigInt(payload.readUInt32BE(at))).u64(BigInt(payload.readUInt32BE(at + 4)));
+  }
+  return extendedChunk(cookie, offset, Chunk.BLOCK_STATUS_EXT, done, wide.finish());
 }
