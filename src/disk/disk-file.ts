@@ -69,6 +69,8 @@ export interface DiskFileOptions {
   readonly shared?: boolean;
   /** Told of the first write that the disk refuses: from the page cache nobody else may hear of it. */
   readonly writeFailed?: (offset: bigint, code: number) => void;
+  /** Told of each range that was, or may have been, written. */
+  readonly changed?: (offset: bigint, length: bigint) => void;
 }
 
 export class DiskFile {
@@ -86,11 +88,7 @@ export class DiskFile {
   writeError = 0;
   /** How many open handles may write. */
   #writers = 0;
-  readonly #tracker = new WriteTracker((code, offset) => {
-    if (this.writeError !== 0) return;
-    this.writeError = code;
-    this.#writeFailed?.(offset, code);
-  });
+  readonly #tracker: WriteTracker;
   readonly #allocation: Allocation;
   readonly #holes: HoleFinder;
   /** Somebody has cut the file to nothing and still has it open: by which handle, and what came since. */
@@ -114,6 +112,11 @@ export class DiskFile {
     this.#trims = options.trim === true && disk.info.canTrim;
     this.#shared = options.shared === true;
     this.#writeFailed = options.writeFailed;
+    this.#tracker = new WriteTracker((code, offset) => {
+      if (this.writeError !== 0) return;
+      this.writeError = code;
+      this.#writeFailed?.(offset, code);
+    }, options.changed);
     this.#allocation = new Allocation(disk, () => this.#tracker.underWay);
     this.#holes = new HoleFinder(disk);
     this.blockSize = Math.min(Math.max(disk.info.limits.preferred, 4096), 1024 * 1024);
@@ -177,6 +180,12 @@ export class DiskFile {
     if (forWriting) this.#writers++;
     if (this.#shared) this.#othersChanged();
     return 0;
+  }
+
+  /** The disk was changed by another way than this file. */
+  changedBehind(): void {
+    this.#cacheStale = true;
+    this.#othersChanged();
   }
 
   #othersChanged(): void {
@@ -269,7 +278,7 @@ export class DiskFile {
             next.done(code);
           },
         };
-        this.disk.zero(offset, length, this.#options(PUNCH), this.#tracker.tracked(filled, offset));
+        this.disk.zero(offset, length, this.#options(PUNCH), this.#tracker.tracked(filled, offset, length));
       },
       finished,
     );
@@ -311,17 +320,18 @@ export class DiskFile {
       this.#filling.push(() => this.write(offset, bytes, start, length, durable, reply));
       return;
     }
+    const count = BigInt(length);
     this.#noteChange();
-    this.#allocation.written(BigInt(length));
-    this.#noteCovered(offset, BigInt(length));
+    this.#allocation.written(count);
+    this.#noteCovered(offset, count);
     const { disk } = this;
     const tracker = this.#tracker;
     if (!durable && !this.#writeThrough) {
-      disk.write(offset, bytes, start, length, NOT_DURABLE, tracker.tracked(reply, offset));
+      disk.write(offset, bytes, start, length, NOT_DURABLE, tracker.tracked(reply, offset, count));
     } else if (disk.info.canFua) {
-      disk.write(offset, bytes, start, length, DURABLE, tracker.tracked(reply, offset, true));
+      disk.write(offset, bytes, start, length, DURABLE, tracker.tracked(reply, offset, count, true));
     } else {
-      const written = tracker.tracked(this.#thenFlush(reply), offset);
+      const written = tracker.tracked(this.#thenFlush(reply), offset, count);
       disk.write(offset, bytes, start, length, NOT_DURABLE, written);
     }
   }
@@ -412,7 +422,7 @@ export class DiskFile {
 
   #zero(offset: bigint, length: bigint, options: ZeroOptions, reply: Reply): void {
     this.#noteCovered(offset, length);
-    this.disk.zero(offset, length, this.#options(options), this.#tracker.tracked(reply, offset));
+    this.disk.zero(offset, length, this.#options(options), this.#tracker.tracked(reply, offset, length));
   }
 
   /**
@@ -420,7 +430,7 @@ export class DiskFile {
    * them when it closes the file.
    */
   #trim(offset: bigint, length: bigint, reply: Reply): void {
-    const tracked = this.#tracker.tracked(reply, offset);
+    const tracked = this.#tracker.tracked(reply, offset, length);
     const tried: Reply = {
       done: (code) => {
         // A server may be able to trim some ranges and not others.

@@ -11,20 +11,29 @@ export class WriteTracker {
   #underWay = 0;
   readonly #free: TrackedReply[] = [];
   readonly #failed: (code: number, offset: bigint) => void;
+  readonly #changed: ((offset: bigint, length: bigint) => void) | undefined;
 
-  /** @param failed told of each write that failed, with its positive errno and where it was */
-  constructor(failed: (code: number, offset: bigint) => void) {
+  /**
+   * @param failed told of each write that failed, with its positive errno and where it was
+   * @param changed told of each range that was, or may have been, written
+   */
+  constructor(
+    failed: (code: number, offset: bigint) => void,
+    changed?: (offset: bigint, length: bigint) => void,
+  ) {
     this.#failed = failed;
+    this.#changed = changed;
   }
 
   /**
    * The reply for a write, zero or trim: it goes on to `reply`, and is counted.
    * @param durable it needs no flush when it has succeeded
    */
-  tracked(reply: Reply, offset: bigint, durable = false): Reply {
+  tracked(reply: Reply, offset: bigint, length: bigint, durable = false): Reply {
     const tracked = this.#free.pop() ?? new TrackedReply(this);
     tracked.next = reply;
     tracked.offset = offset;
+    tracked.length = length;
     tracked.durable = durable;
     this.#underWay++;
     return tracked;
@@ -42,6 +51,7 @@ export class WriteTracker {
     this.#underWay--;
     this.#free.push(tracked);
     if (code !== 0) this.#failed(code, tracked.offset);
+    this.#changed?.(tracked.offset, tracked.length);
   }
 
   /**
@@ -61,6 +71,7 @@ export class WriteTracker {
 class TrackedReply implements Reply {
   next: Reply | undefined;
   offset = 0n;
+  length = 0n;
   durable = false;
   readonly #tracker: WriteTracker;
 
