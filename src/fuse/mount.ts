@@ -9,11 +9,15 @@ import { readDisk } from '../disk/promises.js';
 import type { Disk } from '../disk/disk.js';
 import { native } from '../native.js';
 import { attach, detach } from './attach.js';
+import type { Attachment } from './attach.js';
 import { OpenFlag } from './constants.js';
 import { MountError } from './errors.js';
 import { MAX_TRANSFER } from './init.js';
+import { NO_FUSE_OPTIONS, filePermissions } from './mount-options.js';
+import type { FuseOptions } from './mount-options.js';
 import { checkMountpoint } from './mountpoint.js';
 import { tuneMount } from './bdi.js';
+import type { ProtocolOptions } from './protocol.js';
 import { traceMain } from '../trace.js';
 import { OwnFile } from './own-file.js';
 import { FuseSession } from './session.js';
@@ -29,6 +33,8 @@ export interface MountOptions {
   readonly exclusive: boolean;
   /** Shown in /proc/mounts. */
   readonly source: string;
+  /** The options of -o, where there are any. */
+  readonly fuse?: FuseOptions | undefined;
   /** For what goes wrong while mounted: one line, without a prefix. */
   readonly warn: (line: string) => void;
 }
@@ -62,8 +68,6 @@ const START_DEADLINE = 10_000;
 const END_DEADLINE = 30_000;
 /** Milliseconds that a writer past the end waits at the most for the size to be mended. */
 const MEND_DEADLINE = 5_000;
-/** Owner only: the mount is the owner's as well. */
-const PERMISSIONS = 0o600;
 
 /** The unit of the page cache, on all we run on or smaller than theirs. */
 const PAGE = 4096n;
@@ -88,7 +92,9 @@ class DiskMount implements Mount {
   readonly #path: string;
   readonly #file: DiskFile;
   readonly #options: MountOptions;
+  readonly #fuse: FuseOptions;
   readonly #resolveEnded: (end: MountEnd) => void;
+  #attachment: Attachment | undefined;
   #session: FuseSession | undefined;
   /** Undefined before the mount. */
   #ownFile: OwnFile | undefined;
@@ -101,11 +107,13 @@ class DiskMount implements Mount {
   constructor(disk: Disk, path: string, options: MountOptions) {
     this.#path = path;
     this.#options = options;
+    const fuse = options.fuse ?? NO_FUSE_OPTIONS;
+    this.#fuse = fuse;
     this.#file = new DiskFile(fitDisk(disk, MAX_TRANSFER), {
-      readOnly: options.readOnly,
-      uid: process.getuid?.() ?? 0,
-      gid: process.getgid?.() ?? 0,
-      permissions: PERMISSIONS,
+      readOnly: options.readOnly || fuse.readOnly,
+      uid: fuse.uid ?? process.getuid?.() ?? 0,
+      gid: fuse.gid ?? process.getgid?.() ?? 0,
+      permissions: filePermissions(fuse),
       writeFailed: (offset, code) => {
         options.warn(
           `writing to ${path} at ${offset.toString()} failed: ${errnoText(code)}; what was to be written there is lost`,
@@ -124,10 +132,15 @@ class DiskMount implements Mount {
     const { readOnly } = file;
     const writeback = this.#options.cache === 'writeback' && !readOnly;
     const end = writeback ? await this.#readEnd() : undefined;
-    const fd = await attach(this.#path, { readOnly, source: this.#options.source });
+    const { source } = this.#options;
+    const fuse = this.#fuse;
+    this.#attachment = await attach(this.#path, { readOnly, source, fuse });
+    const { fd } = this.#attachment;
     try {
       this.#ownFile = await OwnFile.of(this.#path);
-      const sizeKnown = await this.#serve(fd, { writeback, openFlags: this.#openFlags() }, end);
+      const denyOthers = fuse.allowRoot ? process.getuid?.() : undefined;
+      const protocol = { writeback, openFlags: this.#openFlags(), denyOthers };
+      const sizeKnown = await this.#serve(fd, protocol, end);
       if (!sizeKnown) await this.#mendSize();
       if (!readOnly) await this.#setTimes();
       if (this.#ownFile !== undefined) tuneMount(this.#ownFile.device);
@@ -135,6 +148,7 @@ class DiskMount implements Mount {
       await detach(this.#path, true);
       if (this.#session === undefined) native.close(fd);
       else this.#session.close();
+      await this.#attachment.release();
       throw error;
     }
   }
@@ -144,7 +158,8 @@ class DiskMount implements Mount {
       return OpenFlag.DIRECT_IO | OpenFlag.PARALLEL_DIRECT_WRITES;
     }
     // Without KEEP_CACHE each open starts with nothing cached: it sees what others have written.
-    return (this.#options.exclusive ? OpenFlag.KEEP_CACHE : 0) | OpenFlag.PARALLEL_DIRECT_WRITES;
+    const keep = this.#options.exclusive || this.#fuse.kernelCache;
+    return (keep ? OpenFlag.KEEP_CACHE : 0) | OpenFlag.PARALLEL_DIRECT_WRITES;
   }
 
   /** The last page of the file, or what there is of it; undefined where it cannot be read. */
@@ -161,11 +176,7 @@ class DiskMount implements Mount {
   }
 
   /** Starts the session and waits until the kernel has greeted us. */
-  #serve(
-    fd: number,
-    protocol: { writeback: boolean; openFlags: number },
-    end: FileEnd | undefined,
-  ): Promise<boolean> {
+  #serve(fd: number, protocol: ProtocolOptions, end: FileEnd | undefined): Promise<boolean> {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         reject(new MountError('the kernel did not start the mount within 10 s'));
@@ -264,6 +275,7 @@ class DiskMount implements Mount {
       // The mount is of no more use to anybody; leave none that only says so.
       await detach(this.#path, true);
     }
+    await this.#attachment?.release();
     const { writeError } = this.#file;
     const end: MountEnd = { flushError, writeError };
     this.#resolveEnded(error === undefined ? end : { ...end, error });

@@ -9,6 +9,7 @@ import type { DiskFile } from '../disk/disk-file.js';
 import { traceFuse } from '../trace.js';
 import { IN_HEADER_BYTES, Notify, OUT_HEADER_BYTES, ROOT_ID } from './constants.js';
 import { Handles } from './handles.js';
+import { mustBeOwner } from './owner-only.js';
 import { opcodeRow } from './opcodes.js';
 import { opcodeName } from './printing.js';
 import { FuseRequest } from './request.js';
@@ -19,6 +20,8 @@ export interface ProtocolOptions {
   readonly writeback: boolean;
   /** OpenFlag bits of every open. */
   readonly openFlags: number;
+  /** Nobody but this user and root may come in. */
+  readonly denyOthers?: number | undefined;
 }
 
 /** What the protocol asks of whoever holds /dev/fuse. */
@@ -97,6 +100,14 @@ export class FuseProtocol {
     if (request.bodyBytes < row.bodyBytes) {
       request.fail(errno.EINVAL);
       return;
+    }
+    const { denyOthers } = this.options;
+    if (denyOthers !== undefined) {
+      const uid = slab.view.getUint32(start + 24, true);
+      if (mustBeOwner(request.opcode) && uid !== denyOthers && uid !== 0) {
+        request.fail(errno.EACCES);
+        return;
+      }
     }
     try {
       row.run(this, request);

@@ -17,7 +17,24 @@ export interface NegotiatedExport {
 /** Where a server listens. */
 export type Address =
   | { readonly kind: 'unix'; readonly path: string }
-  | { readonly kind: 'tcp'; readonly host: string; readonly port: number };
+  | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
+  | VsockAddress
+  | SocketAddress;
+
+/** A virtual machine, or its host (vsock(7)). */
+export interface VsockAddress {
+  readonly kind: 'vsock';
+  readonly cid: number;
+  readonly port: number;
+}
+
+/** A socket that is connected already, for one connection, which takes it over and closes it. */
+export interface SocketAddress {
+  readonly kind: 'socket';
+  readonly fd: number;
+  /** For messages. */
+  readonly name: string;
+}
 
 /** What a connection has to be encrypted with. Its presence means: with TLS, or not at all. */
 export interface TlsSettings {
@@ -53,5 +70,9 @@ export function addressText(address: Address): string {
       const host = address.host.includes(':') ? `[${address.host}]` : address.host;
       return `${host}:${address.port}`;
     }
+    case 'vsock':
+      return `vsock:${address.cid}:${address.port}`;
+    case 'socket':
+      return address.name;
   }
 }

@@ -94,11 +94,25 @@ export async function openTransport(
   signal?: AbortSignal,
 ): Promise<Transport> {
   const until = performance.now() + deadline;
-  const fd =
-    address.kind === 'unix'
-      ? await connectUnix(address, until, signal)
-      : await connectTcp(address.host, address.port, until, signal);
+  const fd = await connectTo(address, until, signal);
   return orClose(fd, () => new FdTransport(fd));
+}
+
+async function connectTo(
+  address: Address,
+  until: number,
+  signal: AbortSignal | undefined,
+): Promise<number> {
+  switch (address.kind) {
+    case 'unix':
+      return connectUnix(address, until, signal);
+    case 'tcp':
+      return connectTcp(address.host, address.port, until, signal);
+    case 'vsock':
+      throw cannotConnect(address, 'vsock is not supported');
+    case 'socket':
+      return address.fd;
+  }
 }
 
 /** A descriptor is ours until somebody has taken it over. */
