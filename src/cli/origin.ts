@@ -71,6 +71,12 @@ export class ServerOrigin implements Origin {
   }
 }
 
+/** Whether it is us who hung up, so that an end of the server would be no more than what follows. */
+function wasRefused(error: unknown): boolean {
+  const name = error instanceof Error && error.cause instanceof Error ? error.cause.name : '';
+  return ['DeadlineError', 'HandshakeError', 'ProtocolError'].includes(name);
+}
+
 export class CaptiveOrigin implements Origin {
   readonly exclusive = true;
   readonly name: string;
@@ -111,7 +117,7 @@ export class CaptiveOrigin implements Origin {
         () => undefined,
       );
       if (error instanceof CommandError) throw error;
-      const exit = await within(this.#server.exited, SAME_EVENT);
+      const exit = wasRefused(error) ? TOO_LATE : await within(this.#server.exited, SAME_EVENT);
       if (exit !== TOO_LATE) throw this.#endedEarly(exit, error);
       const message = error instanceof Error ? error.message : String(error);
       throw new CommandError(`${this.name}: ${this.#server.plainMessage(message)}`, {

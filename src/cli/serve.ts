@@ -1,6 +1,6 @@
 /** The life of a mount: from the checks before it to the exit status after it. */
 
-import { open } from 'node:fs/promises';
+import { lstat, open } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { errnoText } from '../errno.js';
@@ -40,13 +40,14 @@ export async function serve(command: MountCommand, interruptions: Interruptions)
   checkInherited(command.source);
   // In the order of their cost; the server is not started before all that can fail without it is known.
   const mountpoint = await checkMountpoint(command.mountpoint);
+  const toUnmount = await nameToUnmount(command.mountpoint, mountpoint);
   await checkFuse();
   const pidfile =
     command.pidfile === undefined ? undefined : await Pidfile.prepare(command.pidfile);
   const origin = await openOrigin(command);
   try {
     const disk = await connect(origin, interruptions);
-    const session = new Session(command, mountpoint, origin, disk, pidfile);
+    const session = new Session(command, mountpoint, toUnmount, origin, disk, pidfile);
     const status = await session.run(interruptions);
     return Math.max(status, await closeOrigin(origin, session.gaveUp));
   } catch (error) {
@@ -54,6 +55,15 @@ export async function serve(command: MountCommand, interruptions: Interruptions)
     await origin.close(false);
     throw error;
   }
+}
+
+/**
+ * What fusermount3 is to be given: as the user wrote it, but not a symbolic link, which it does not
+ * follow. To be asked before the mount is there: after that it is us who would have to answer.
+ */
+async function nameToUnmount(shown: string, mountpoint: string): Promise<string> {
+  const entry = await lstat(shown).catch(() => undefined);
+  return entry?.isSymbolicLink() === true ? mountpoint : shown;
 }
 
 /** @returns the exit status as far as the end of the server goes */
@@ -84,6 +94,7 @@ async function connect(origin: Origin, interruptions: Interruptions): Promise<Nb
 class Session {
   readonly #command: MountCommand;
   readonly #mountpoint: string;
+  readonly #toUnmount: string;
   readonly #origin: Origin;
   readonly #disk: NbdDisk;
   readonly #pidfile: Pidfile | undefined;
@@ -97,12 +108,14 @@ class Session {
   constructor(
     command: MountCommand,
     mountpoint: string,
+    toUnmount: string,
     origin: Origin,
     disk: NbdDisk,
     pidfile: Pidfile | undefined,
   ) {
     this.#command = command;
     this.#mountpoint = mountpoint;
+    this.#toUnmount = toUnmount;
     this.#origin = origin;
     this.#disk = disk;
     this.#pidfile = pidfile;
@@ -121,7 +134,7 @@ class Session {
     const what = await loss;
     say(
       this.#mounted
-        ? `${what}; ${this.#shown} now gives I/O errors: unmount it with: ${unmountCommand(this.#shown)}`
+        ? `${what}; ${this.#shown} now gives I/O errors: unmount it with: ${unmountCommand(this.#toUnmount)}`
         : `${what}; what was written last to ${this.#shown} may be lost`,
     );
   }
@@ -223,7 +236,7 @@ class Session {
     if (result === -constants.errno.EBUSY) {
       const who = holders.length === 0 ? '' : `, held by ${holders.join(', ')}`;
       say(
-        `${this.#shown} is busy${who}; close it and unmount with: ${unmountCommand(this.#shown)}, or send the signal again to detach it now`,
+        `${this.#shown} is busy${who}; close it and unmount with: ${unmountCommand(this.#toUnmount)}, or send the signal again to detach it now`,
       );
       return;
     }

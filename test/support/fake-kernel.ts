@@ -30,6 +30,8 @@ export class FakeKernel {
   started: { readonly writeback: boolean } | undefined;
   overruns = 0;
   readonly #arena = new RequestArena(LARGEST, 4 * LARGEST, () => undefined);
+  /** Who makes the requests. */
+  uid = 0;
   /** Of the next request. */
   unique = 0xfedc_ba98_0000_0000n;
 
@@ -46,7 +48,11 @@ export class FakeKernel {
     });
     this.protocol = new FuseProtocol(
       this.file,
-      { writeback: options.writeback ?? true, openFlags: options.openFlags ?? 2 },
+      {
+        writeback: options.writeback ?? true,
+        openFlags: options.openFlags ?? 2,
+        denyOthers: options.denyOthers,
+      },
       this.#arena,
       {
         send: (bytes, start, length) => this.#take(bytes.subarray(start, start + length)),
@@ -89,6 +95,7 @@ export class FakeKernel {
     slab.view.setUint32(at + 4, opcode, true);
     slab.view.setBigUint64(at + 8, unique, true);
     slab.view.setBigUint64(at + 16, 1n, true);
+    slab.view.setUint32(at + 24, this.uid, true);
     slab.view.setUint32(at + 32, pid, true);
     body.copy(slab.bytes, at + 40);
     this.protocol.handle(slab, length);
