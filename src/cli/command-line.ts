@@ -1,17 +1,15 @@
 /** The arguments of the command, as what they ask for. */
 
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { CommanderError } from 'commander';
+import type { Command } from 'commander';
+import { MountOptionError, fuseOptionsHelp, parseFuseOptions } from '../fuse/mount-options.js';
+import type { FuseOptions } from '../fuse/mount-options.js';
 import { UsageError } from './errors.js';
-
-export const CACHES = ['writeback', 'writethrough', 'none'] as const;
-export type Cache = (typeof CACHES)[number];
-
-/** What is shown as a file. */
-export type Source =
-  /** The command of a captive server and its arguments, at least one word. */
-  | { readonly kind: 'captive'; readonly command: readonly [string, ...string[]] }
-  /** Not yet parsed. */
-  | { readonly kind: 'uri'; readonly uri: string };
+import { parseMode } from './modes.js';
+import type { Source } from './modes.js';
+import { ALIASES, EXAMPLES, FORMS, makeProgram } from './options.js';
+import type { Cache, Options } from './options.js';
+import { splitArguments } from './split-arguments.js';
 
 export interface MountCommand {
   readonly kind: 'mount';
@@ -20,119 +18,36 @@ export interface MountCommand {
   readonly source: Source;
   readonly readOnly: boolean;
   readonly cache: Cache;
-  readonly trim: boolean;
+  /** How many at the most, where the server allows several. */
+  readonly connections: number;
+  readonly fuse: FuseOptions;
   readonly pidfile: string | undefined;
   /** Milliseconds. */
   readonly connectTimeout: number;
+  /** Show the partitions as well. */
+  readonly partitions: boolean;
+  /** Show this one in place of the disk. */
+  readonly partition: number | undefined;
+  /** Show this range in place of the disk, in bytes; without a size, to its end. */
+  readonly window: { readonly offset: bigint; readonly size: bigint | undefined } | undefined;
+  /** Punched holes are trimmed, whatever reads there then. */
+  readonly trim: boolean;
   readonly verbose: boolean;
 }
 
 export type CommandLine =
   MountCommand | { readonly kind: 'help'; readonly text: string } | { readonly kind: 'version' };
 
-export const USAGE = `usage: tsnbdfuse [options] MOUNTPOINT [ CMD ARGS... ]
-       tsnbdfuse [options] MOUNTPOINT URI
+export const USAGE = `usage: tsnbdfuse ${FORMS}
        tsnbdfuse --help`;
-
-const EXAMPLES = `
-Examples:
-  touch disk.raw
-  tsnbdfuse disk.raw [ tsnbdkit memory 1G ] &
-  tsnbdfuse disk.raw [ qemu-nbd -f qcow2 disk.qcow2 ] &
-  tsnbdfuse disk.raw nbd://server.example/export &
-  fusermount3 -u disk.raw`;
-
-/** Seconds; long enough for a server that opens its image over a network. */
-const DEFAULT_CONNECT_TIMEOUT = 10;
-/** The longest that a timer of Node takes is 2^31 - 1 ms. */
-const MAX_CONNECT_TIMEOUT = 2_000_000;
-
-function parseSeconds(text: string): number {
-  const seconds = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN;
-  if (!(seconds > 0 && seconds <= MAX_CONNECT_TIMEOUT)) {
-    throw new InvalidArgumentError(`It is a number of seconds, over 0.`);
-  }
-  return seconds;
-}
-
-interface Options {
-  readonly readonly?: true;
-  readonly cache: Cache;
-  readonly trim?: true;
-  readonly pidfile?: string;
-  readonly connectTimeout: number;
-  readonly verbose?: true;
-  readonly debug?: true;
-  readonly version?: true;
-}
-
-function makeProgram(): Command {
-  return (
-    new Command('tsnbdfuse')
-      .usage('[options] MOUNTPOINT [ CMD ARGS... ]\n       tsnbdfuse [options] MOUNTPOINT URI')
-      .description('Show an NBD export, or the disk of a captive NBD server, as a local file.')
-      .argument('[words...]')
-      .option('-r, --readonly', 'refuse writes')
-      .addOption(
-        new Option('--cache <mode>', 'use of the page cache by writes')
-          .choices(CACHES)
-          .default('writeback'),
-      )
-      .option('--trim', 'make holes with TRIM; their content is undefined')
-      .option('-P, --pidfile <file>', 'write the process id there once mounted')
-      .option(
-        '--connect-timeout <seconds>',
-        'how long the server may take',
-        parseSeconds,
-        DEFAULT_CONNECT_TIMEOUT,
-      )
-      .option('-v, --verbose', 'trace each request, as DEBUG=tsnbdfuse:* does')
-      .option('-d, --debug', 'the same as -v')
-      .option('-V, --version', 'print the version')
-      .helpOption('--help', 'print this help')
-      .addHelpText('after', EXAMPLES)
-      // The default puts the words into the usage line a second time, and lists them.
-      .configureHelp({ helpWidth: 80, visibleArguments: () => [] })
-      .configureOutput({ writeOut: () => undefined, writeErr: () => undefined })
-      .exitOverride()
-  );
-}
-
-/** Splits off the command of a captive server, which is not ours to parse: dashes, brackets and all. */
-function splitAtBracket(args: readonly string[]): { ours: readonly string[]; server?: string[] } {
-  const open = args.indexOf('[');
-  if (open < 0) {
-    if (args.includes(']')) throw new UsageError('] without a [ before it');
-    const glued = args.find((arg) => arg.startsWith('[') && !arg.endsWith(']'));
-    if (glued !== undefined) {
-      throw new UsageError(`${glued}: put a space after the [, and one before the ]`);
-    }
-    return { ours: args };
-  }
-  const server = args.slice(open + 1, -1);
-  if (args.length - 1 === open || args.at(-1) !== ']') {
-    const last = args.at(-1) ?? '';
-    if (args.includes(']', open)) {
-      throw new UsageError(`${last} stands after the ]; options go before the [`);
-    }
-    throw new UsageError(
-      last.endsWith(']') && last.length > 1
-        ? `[ without ]: put a space before the ] in ${last}`
-        : '[ without ]: the last argument must be a ] by itself',
-    );
-  }
-  if (server.length === 0) throw new UsageError('there is no command between [ and ]');
-  if (server[0] === '') throw new UsageError('the command between [ and ] is an empty word');
-  return { ours: args.slice(0, open), server };
-}
 
 /**
  * @param args without those of the interpreter
  * @throws UsageError
  */
 export function parseCommandLine(args: readonly string[]): CommandLine {
-  const { ours, server } = splitAtBracket(args);
   const program = makeProgram();
+  const { ours, mode } = splitArguments(args, program, ALIASES);
   try {
     program.parse([...ours], { from: 'user' });
   } catch (error) {
@@ -143,46 +58,106 @@ export function parseCommandLine(args: readonly string[]): CommandLine {
     throw UsageError.from(error);
   }
   const options = program.opts<Options>();
+  const text = asksForText(options, program);
+  if (text !== undefined) return { kind: 'help', text };
   if (options.version === true) return { kind: 'version' };
 
-  const [mountpoint, uri, ...rest] = program.args;
+  const fuse = fuseOptions(options.o ?? []);
   return {
     kind: 'mount',
-    ...destination(mountpoint, uri, rest, server),
-    readOnly: options.readonly === true,
+    ...destination(program.args, mode),
+    readOnly: options.readonly === true || fuse.readOnly,
     cache: options.cache,
-    trim: options.trim === true,
+    connections: options.connections,
+    fuse,
     pidfile: options.pidfile,
     connectTimeout: options.connectTimeout * 1000,
-    verbose: options.verbose === true || options.debug === true,
+    ...choice(options),
+    trim: options.trim === true,
+    verbose: options.verbose === true || options.debug === true || fuse.debug,
   };
+}
+
+/** Other texts than the help. */
+function asksForText(options: Options, program: Command): string | undefined {
+  if (options.fuseHelp === true) return fuseOptionsHelp();
+  const visible = program.createHelp().visibleOptions(program);
+  const list = (names: readonly (string | null | undefined)[]): string =>
+    names.map((name) => (typeof name === 'string' ? `${name}\n` : '')).join('');
+  if (options.longOptions === true) {
+    return list([...visible.map(({ long }) => long), ...ALIASES.keys()]);
+  }
+  return options.shortOptions === true ? list(visible.map(({ short }) => short)) : undefined;
+}
+
+function fuseOptions(texts: readonly string[]): FuseOptions {
+  try {
+    return parseFuseOptions(texts, process.geteuid?.() === 0);
+  } catch (error) {
+    if (error instanceof MountOptionError) throw new UsageError(`-o ${error.message}`);
+    throw error;
+  }
+}
+
+/** What of the disk is shown: one choice only. */
+function choice(options: Options): Pick<MountCommand, 'partitions' | 'partition' | 'window'> {
+  const { partition, offset, size } = options;
+  const partitions = options.partitions === true;
+  const window =
+    offset === undefined && size === undefined ? undefined : { offset: offset ?? 0n, size };
+  const given = [
+    ...(partitions ? ['--partitions'] : []),
+    ...(partition === undefined ? [] : ['--partition']),
+    ...(window === undefined ? [] : [offset === undefined ? '--size' : '--offset']),
+  ];
+  if (given.length > 1) throw new UsageError(`${given.join(' and ')} cannot be used together`);
+  return { partitions, partition, window };
 }
 
 const SCHEME = /^[a-z][a-z0-9+.-]*:/i;
 
+interface Destination {
+  readonly mountpoint: string;
+  readonly source: Source;
+}
+
 /** What the words that are not options say. */
 function destination(
-  mountpoint: string | undefined,
-  uri: string | undefined,
-  rest: readonly string[],
-  server: readonly string[] | undefined,
-): { mountpoint: string; source: Source } {
+  words: readonly string[],
+  mode: { readonly word: string; readonly words: readonly string[] } | undefined,
+): Destination {
+  if (mode === undefined) checkBrackets(words);
+  // First of all: its mistakes are better told than what follows from them.
+  const source = mode === undefined ? undefined : parseMode(mode.word, mode.words);
+  const [mountpoint, second, third] = words;
   if (mountpoint === undefined) {
-    throw new UsageError('the mountpoint is missing: which file shall show the disk?');
+    const where = mode === undefined ? '' : ` It goes before ${mode.word}`;
+    throw new UsageError(`the mountpoint is missing: which file shall show the disk?${where}`);
   }
   if (mountpoint === '') throw new UsageError('the mountpoint is an empty word');
-  const extra = rest[0];
-  if (server !== undefined) {
-    if (uri !== undefined) {
+  if (mode !== undefined && source !== undefined) {
+    const what = mode.word === '[' ? '[ CMD ]' : mode.word;
+    if (second !== undefined) {
       throw new UsageError(
-        SCHEME.test(uri)
-          ? `both a URI (${uri}) and [ CMD ] are given; only one can be shown`
-          : `${uri}: only one mountpoint can stand before the [`,
+        SCHEME.test(second)
+          ? `both a URI (${second}) and ${what} are given; only one can be shown`
+          : `${second}: only one mountpoint can stand before ${mode.word === '[' ? 'the [' : what}`,
       );
     }
-    const [command = '', ...words] = server;
-    return { mountpoint, source: { kind: 'captive', command: [command, ...words] } };
+    return { mountpoint, source };
   }
+  return { mountpoint, source: { kind: 'uri', uri: uriOf(mountpoint, second, third) } };
+}
+
+function checkBrackets(words: readonly string[]): void {
+  if (words.includes(']')) throw new UsageError('] without a [ before it');
+  const glued = words.find((word) => word.startsWith('[') && !word.endsWith(']'));
+  if (glued === undefined) return;
+  throw new UsageError(`${glued}: put a space after the [, and one before the ]`);
+}
+
+/** @throws UsageError if the second word is no URI */
+function uriOf(mountpoint: string, uri: string | undefined, extra: string | undefined): string {
   if (uri === undefined) {
     throw new UsageError(
       SCHEME.test(mountpoint)
@@ -198,5 +173,5 @@ function destination(
     );
   }
   if (extra !== undefined) throw new UsageError(`${extra}: nothing can follow the URI`);
-  return { mountpoint, source: { kind: 'uri', uri } };
+  return uri;
 }

@@ -17,7 +17,7 @@ import { spawnDetached } from './spawn.js';
 const RELEASE_DEADLINE = 2_000;
 
 // For dash, bash and busybox: `kill -s` with `--` is understood by none of them all, nor is a
-// fraction of a second by every sleep. $1 is the folder of the socket. The first line is the process
+// fraction of a second by every sleep. $1 is the folder of the socket, if any. The first line is the process
 // group, and comes from its leader; the second one is from us, and says that all is well.
 const SCRIPT = `
 exec <&3 3<&-
@@ -31,7 +31,7 @@ if IFS= read -r group; then
   done
   kill -KILL "-$group"
 fi
-rm -rf -- "$1"
+if [ -n "$1" ]; then rm -rf -- "$1"; fi
 `;
 
 export class Guardian {
@@ -45,23 +45,27 @@ export class Guardian {
   }
 
   /**
-   * @param directory removed as well
+   * @param directory removed as well, where there is one
    * @throws ErrnoError
    */
-  static start(directory: string): Guardian {
+  static start(directory: string | undefined): Guardian {
     const ends = new Int32Array(2);
     checkResult(native.socketpair(ends), 'socketpair');
     const [ours, theirs] = ends as unknown as [number, number];
     try {
-      const child = spawnDetached('/bin/sh', ['-c', SCRIPT, 'tsnbdfuse-guardian', directory], {
-        output: 'ignore',
-        error: 'ignore',
-        descriptors: [theirs],
-        // It must find sleep and rm, wherever the user's PATH leads.
-        env: { ...process.env, PATH: `/usr/bin:/bin:${process.env['PATH'] ?? ''}` },
-        // Not to keep a file system busy.
-        cwd: '/',
-      });
+      const child = spawnDetached(
+        '/bin/sh',
+        ['-c', SCRIPT, 'tsnbdfuse-guardian', directory ?? ''],
+        {
+          output: 'ignore',
+          error: 'ignore',
+          descriptors: [theirs],
+          // It must find sleep and rm, wherever the user's PATH leads.
+          env: { ...process.env, PATH: `/usr/bin:/bin:${process.env['PATH'] ?? ''}` },
+          // Not to keep a file system busy.
+          cwd: '/',
+        },
+      );
       return new Guardian(child, ours);
     } catch (error) {
       native.close(ours);

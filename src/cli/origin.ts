@@ -2,17 +2,11 @@
 
 import type { NbdDisk } from '../nbd/nbd-disk.js';
 import type { Target } from '../nbd/export.js';
-import type { CaptiveServer } from './captive-server.js';
+import type { CaptiveProcess } from './captive-process.js';
 import { TOO_LATE, within } from '../deadline.js';
 import { CommandError } from './errors.js';
 import { exitText } from './exit.js';
 import type { Exit } from './exit.js';
-
-/**
- * How many connections are made where the server allows several. More than a few help only a server
- * that serves each with a thread of its own.
- */
-const CONNECTIONS = 4;
 
 /** Milliseconds in which the end of a connection and the end of its server belong together. */
 const SAME_EVENT = 500;
@@ -36,30 +30,38 @@ export interface Origin {
   close(atOnce: boolean): Promise<string | undefined>;
 }
 
-export class UriOrigin implements Origin {
+/** How the server is connected to. */
+export interface Connecting {
+  /** Milliseconds, for each connection. */
+  readonly deadline: number;
+  /** How many connections are made where the server allows several. */
+  readonly connections: number;
+}
+
+/** A server that was there before us, and stays. */
+export class ServerOrigin implements Origin {
   readonly exclusive = false;
   readonly name: string;
   readonly mountSource: string;
   readonly #target: Target;
-  readonly #deadline: number;
+  readonly #connecting: Connecting;
   readonly #unwanted = new AbortController();
 
-  /** @param deadline milliseconds */
-  constructor(uri: string, target: Target, deadline: number) {
-    this.name = uri;
-    this.mountSource = uri;
+  /** @param name what the user called it, for messages and for /proc/mounts */
+  constructor(name: string, target: Target, connecting: Connecting) {
+    this.name = name;
+    this.mountSource = name;
     this.#target = target;
-    this.#deadline = deadline;
+    this.#connecting = connecting;
   }
 
   async connect(): Promise<NbdDisk> {
     const { connectDisk } = await import('../nbd/nbd-disk.js');
-    return connectDisk(this.#target, {
-      deadline: this.#deadline,
-      // Each would be a login of its own, and may ask for a password.
-      connections: this.#target.address.kind === 'ssh' ? 1 : CONNECTIONS,
-      signal: this.#unwanted.signal,
-    });
+    const { signal } = this.#unwanted;
+    const options = { ...this.#connecting, signal };
+    // Each would be a login of its own, and may ask for a password.
+    const single = this.#target.address.kind === 'ssh';
+    return connectDisk(this.#target, single ? { ...options, connections: 1 } : options);
   }
 
   explainLoss(reason: string): Promise<string> {
@@ -72,29 +74,38 @@ export class UriOrigin implements Origin {
   }
 }
 
+/** Whether it is us who hung up, so that an end of the server would be no more than what follows. */
+function wasRefused(error: unknown): boolean {
+  const name = error instanceof Error && error.cause instanceof Error ? error.cause.name : '';
+  return ['DeadlineError', 'HandshakeError', 'ProtocolError'].includes(name);
+}
+
 export class CaptiveOrigin implements Origin {
   readonly exclusive = true;
   readonly name: string;
   /** Not the arguments of the server: they may hold a password, and everybody can read this. */
   readonly mountSource: string;
-  readonly #server: CaptiveServer;
-  readonly #deadline: number;
+  readonly #server: CaptiveProcess;
+  readonly #options: Connecting;
   #connecting: Promise<unknown> = Promise.resolve();
 
-  /** @param deadline milliseconds */
-  constructor(server: CaptiveServer, deadline: number) {
+  constructor(server: CaptiveProcess, options: Connecting) {
     this.#server = server;
-    this.#deadline = deadline;
+    this.#options = options;
     this.name = `server ${server.name}`;
     this.mountSource = server.name;
   }
 
   async connect(): Promise<NbdDisk> {
     const { connectDisk } = await import('../nbd/nbd-disk.js');
-    const address = { kind: 'unix', path: this.#server.socketPath } as const;
+    if (this.#server.exit !== undefined) throw this.#endedEarly(this.#server.exit);
+    const address = this.#server.takeAddress();
     const connecting = connectDisk(
       { address, exportName: '' },
-      { deadline: this.#deadline, connections: CONNECTIONS },
+      {
+        deadline: this.#options.deadline,
+        connections: Math.min(this.#options.connections, this.#server.mostConnections),
+      },
     );
     // The end of the server ends the wait, also where a process that it left behind holds the socket.
     const ended = this.#server.exited.then((exit): never => {
@@ -109,25 +120,24 @@ export class CaptiveOrigin implements Origin {
         () => undefined,
       );
       if (error instanceof CommandError) throw error;
-      const exit = await within(this.#server.exited, SAME_EVENT);
+      const exit = wasRefused(error) ? TOO_LATE : await within(this.#server.exited, SAME_EVENT);
       if (exit !== TOO_LATE) throw this.#endedEarly(exit, error);
-      throw new CommandError(`${this.name}: ${this.#withoutSocket(error)}`, { cause: error });
+      const message = error instanceof Error ? error.message : String(error);
+      throw new CommandError(`${this.name}: ${this.#server.plainMessage(message)}`, {
+        cause: error,
+      });
     } finally {
       ended.catch(() => undefined);
     }
   }
 
-  /** The path of a socket that the user never asked for says nothing to them. */
-  #withoutSocket(error: unknown): string {
-    const message = error instanceof Error ? error.message : String(error);
-    const { socketPath } = this.#server;
-    return message
-      .replace(`NBD server at ${socketPath}: `, '')
-      .replace(`cannot connect to ${socketPath}: `, 'cannot connect: ');
-  }
-
   #endedEarly(exit: Exit, cause?: unknown): CommandError {
-    return new CommandError(`${this.name} ${exitText(exit)} before it served the disk`, { cause });
+    const advice =
+      exit.status === 0
+        ? '; it has to stay in the foreground: are there options as --fork or --daemon to leave out?'
+        : '';
+    const message = `${this.name} ${exitText(exit)} before it served the disk${advice}`;
+    return new CommandError(message, { cause });
   }
 
   async explainLoss(reason: string): Promise<string> {

@@ -1,7 +1,7 @@
 /** The file that tells scripts that the disk is mounted, and by which process. */
 
 import { constants, readFileSync, rmSync } from 'node:fs';
-import { access, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { access, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { CommandError } from './errors.js';
 
@@ -14,7 +14,8 @@ export class Pidfile {
   }
 
   /**
-   * Checks that it can be written, and writes nothing.
+   * Checks that it can be written, and writes nothing. One that a process left behind which was killed
+   * is removed: whoever waits for the file to appear would take it for ours.
    * @param shown as the user wrote it; taken from the current directory of now
    * @throws CommandError
    */
@@ -27,6 +28,7 @@ export class Pidfile {
       await access(folder, constants.W_OK | constants.X_OK);
       const entry = await stat(path).catch(() => undefined);
       if (entry?.isDirectory() === true) throw new Error('it is a directory');
+      if (entry?.isFile() === true && (await isStale(path))) await rm(path, { force: true });
     } catch (error) {
       throw new CommandError(`cannot write the pidfile ${shown}: ${reason(error)}`, {
         cause: error,
@@ -59,6 +61,18 @@ export class Pidfile {
     } catch {
       // Gone already, or not ours to remove any more.
     }
+  }
+}
+
+/** Whether it holds the id of a process that is gone. */
+async function isStale(path: string): Promise<boolean> {
+  const content = await readFile(path, 'utf8').catch(() => '');
+  if (!/^[1-9]\d{0,9}\n?$/.test(content)) return false;
+  try {
+    process.kill(Number(content), 0);
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ESRCH';
   }
 }
 

@@ -17,6 +17,7 @@ import type { Interrupted } from './errors.js';
 import { checkFuse } from '../fuse/available.js';
 import { findHolders } from './holders.js';
 import { say } from './messages.js';
+import { checkInherited, openOrigin } from './open-origin.js';
 import type { Origin } from './origin.js';
 import { Pidfile } from './pidfile.js';
 import type { Interruptions } from './signals.js';
@@ -38,6 +39,7 @@ const UNDO_DEADLINE = 5_000;
  * @throws CommandError, MountError, UriError, HandshakeError: nothing was mounted; Interrupted
  */
 export async function serve(command: MountCommand, interruptions: Interruptions): Promise<number> {
+  checkInherited(command.source);
   // In the order of their cost; the server is not started before all that can fail without it is known.
   const mountpoint = await checkMountpoint(command.mountpoint);
   await checkFuse();
@@ -89,27 +91,6 @@ async function connect(origin: Origin, interruptions: Interruptions): Promise<Nb
       () => undefined,
     );
     throw error;
-  }
-}
-
-async function openOrigin(command: MountCommand): Promise<Origin> {
-  const { source } = command;
-  switch (source.kind) {
-    case 'uri': {
-      const [{ parseNbdUri }, { UriOrigin }] = await Promise.all([
-        import('../nbd/uri.js'),
-        import('./origin.js'),
-      ]);
-      return new UriOrigin(source.uri, parseNbdUri(source.uri), command.connectTimeout);
-    }
-    case 'captive': {
-      const [{ CaptiveServer }, { CaptiveOrigin }] = await Promise.all([
-        import('./captive-server.js'),
-        import('./origin.js'),
-      ]);
-      const server = await CaptiveServer.start(source.command, { showOutput: command.verbose });
-      return new CaptiveOrigin(server, command.connectTimeout);
-    }
   }
 }
 
@@ -199,6 +180,7 @@ class Session {
       trim: this.#command.trim,
       exclusive: this.#origin.exclusive,
       source: this.#origin.mountSource,
+      fuse: this.#command.fuse,
       // Once the server is lost everything fails, which is told in one line.
       warn: (line) => {
         setImmediate(() => {

@@ -7,8 +7,9 @@ import { execa } from 'execa';
 import type { Exit } from './exit.js';
 
 export interface SpawnOptions {
-  /** What stands for standard output and standard error; standard input is always empty. */
-  readonly output: 'ignore' | 'inherit';
+  /** What stands for standard input (empty if it is not said), output and error. */
+  readonly input?: 'ignore' | number | undefined;
+  readonly output: 'ignore' | 'inherit' | number;
   readonly error: 'ignore' | 'inherit';
   /** Descriptors of ours, which the program has from 3 on. */
   readonly descriptors: readonly number[];
@@ -40,7 +41,12 @@ export function spawnDetached(
 ): Spawned {
   const child = execa(file, args, {
     // Its types know the descriptors up to 9 alone; Node takes them all.
-    stdio: ['ignore', options.output, options.error, ...(options.descriptors as readonly 9[])],
+    stdio: [
+      (options.input ?? 'ignore') as 'ignore' | 9,
+      options.output as 'ignore' | 'inherit' | 9,
+      options.error,
+      ...(options.descriptors as readonly 9[]),
+    ],
     env: options.env,
     extendEnv: false,
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),

@@ -278,7 +278,12 @@ export class DiskFile {
             next.done(code);
           },
         };
-        this.disk.zero(offset, length, this.#options(PUNCH), this.#tracker.tracked(filled, offset, length));
+        this.disk.zero(
+          offset,
+          length,
+          this.#options(PUNCH),
+          this.#tracker.tracked(filled, offset, length),
+        );
       },
       finished,
     );
@@ -329,7 +334,14 @@ export class DiskFile {
     if (!durable && !this.#writeThrough) {
       disk.write(offset, bytes, start, length, NOT_DURABLE, tracker.tracked(reply, offset, count));
     } else if (disk.info.canFua) {
-      disk.write(offset, bytes, start, length, DURABLE, tracker.tracked(reply, offset, count, true));
+      disk.write(
+        offset,
+        bytes,
+        start,
+        length,
+        DURABLE,
+        tracker.tracked(reply, offset, count, true),
+      );
     } else {
       const written = tracker.tracked(this.#thenFlush(reply), offset, count);
       disk.write(offset, bytes, start, length, NOT_DURABLE, written);
@@ -422,7 +434,12 @@ export class DiskFile {
 
   #zero(offset: bigint, length: bigint, options: ZeroOptions, reply: Reply): void {
     this.#noteCovered(offset, length);
-    this.disk.zero(offset, length, this.#options(options), this.#tracker.tracked(reply, offset, length));
+    this.disk.zero(
+      offset,
+      length,
+      this.#options(options),
+      this.#tracker.tracked(reply, offset, length),
+    );
   }
 
   /**

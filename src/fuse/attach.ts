@@ -1,20 +1,19 @@
 /** Making and ending a mount: by system calls as root, by the set-user-id fusermount3 as anybody else. */
 
 import { execa } from 'execa';
+import { TOO_LATE, within } from '../deadline.js';
 import { checkResult, errno, errnoText } from '../errno.js';
 import { native } from '../native.js';
 import { traceMain } from '../trace.js';
 import { findHelper } from './available.js';
 import { MountError } from './errors.js';
+import { MS_RDONLY, flagBits } from './mount-options.js';
+import type { FuseOptions } from './mount-options.js';
 import { shellWord } from './mountpoint.js';
 
 /** Shown in /proc/mounts as the type `fuse.tsnbdfuse`, by which we know our own mounts. */
 const SUBTYPE = 'tsnbdfuse';
 
-/** mount(2). */
-const MS_RDONLY = 1;
-const MS_NOSUID = 2;
-const MS_NODEV = 4;
 /** umount2(2). */
 const MNT_DETACH = 2;
 const UMOUNT_NOFOLLOW = 8;
@@ -26,8 +25,16 @@ export interface AttachOptions {
   readonly readOnly: boolean;
   /** What is mounted on and shown is a directory, and not a file. */
   readonly isDirectory: boolean;
-  /** Shown in /proc/mounts. */
+  /** Shown in /proc/mounts, unless the options of FUSE have a name of their own. */
   readonly source: string;
+  readonly fuse: FuseOptions;
+}
+
+export interface Attachment {
+  /** Of /dev/fuse, close-on-exec and non-blocking; owned by whoever gets it. */
+  readonly fd: number;
+  /** Comes after the mount is gone: a helper that waits for that is told, and waited for. Never rejects. */
+  release(): Promise<void>;
 }
 
 const isRoot = (): boolean => process.geteuid?.() === 0;
@@ -35,26 +42,43 @@ const isRoot = (): boolean => process.geteuid?.() === 0;
 /**
  * Mounts a FUSE file system whose root is a regular file or a directory.
  * @param path absolute
- * @returns the descriptor of /dev/fuse, close-on-exec and non-blocking
  * @throws MountError
  */
-export async function attach(path: string, options: AttachOptions): Promise<number> {
-  if (isRoot()) {
+export async function attach(path: string, options: AttachOptions): Promise<Attachment> {
+  // The helper alone waits for our end and unmounts then.
+  if (isRoot() && !options.fuse.autoUnmount) {
     const fd = attachBySystemCall(path, options);
-    if (fd !== undefined) return fd;
+    if (fd !== undefined) return { fd, release: () => Promise.resolve() };
   }
   return attachByHelper(path, options);
+}
+
+/** The options that go to the kernel as words, by either way. */
+function kernelOptions({ fuse }: AttachOptions): string[] {
+  return [
+    ...(fuse.allowOther || fuse.allowRoot ? ['allow_other'] : []),
+    ...(fuse.defaultPermissions ? ['default_permissions'] : []),
+    ...(fuse.maxRead === undefined ? [] : [`max_read=${fuse.maxRead}`]),
+  ];
 }
 
 /** @returns undefined if this root may not mount, as in a container, where the helper may still do */
 function attachBySystemCall(path: string, options: AttachOptions): number | undefined {
   const fd = native.openFuse();
   if (fd < 0) throw new MountError(deviceProblem(-fd));
-  const flags = MS_NOSUID | MS_NODEV | (options.readOnly ? MS_RDONLY : 0);
-  const data = `fd=${fd},rootmode=${options.isDirectory ? '40000' : '100000'},user_id=${process.getuid?.() ?? 0},group_id=${process.getgid?.() ?? 0}`;
-  let result = native.mount(options.source, path, `fuse.${SUBTYPE}`, flags, data);
+  const { fuse } = options;
+  const flags = flagBits(fuse.flags) | (options.readOnly ? MS_RDONLY : 0);
+  const data = [
+    `fd=${fd}`,
+    `rootmode=${options.isDirectory ? '40000' : '100000'}`,
+    `user_id=${process.getuid?.() ?? 0}`,
+    `group_id=${process.getgid?.() ?? 0}`,
+    ...kernelOptions(options),
+  ].join(',');
+  const source = fuse.fsname ?? options.source;
+  let result = native.mount(source, path, `fuse.${fuse.subtype ?? SUBTYPE}`, flags, data);
   // Without subtypes in the kernel.
-  if (result === -errno.ENODEV) result = native.mount(options.source, path, 'fuse', flags, data);
+  if (result === -errno.ENODEV) result = native.mount(source, path, 'fuse', flags, data);
   if (result >= 0) return fd;
   native.close(fd);
   if (result === -errno.EPERM) {
@@ -70,45 +94,78 @@ function deviceProblem(code: number): string {
   return `cannot open /dev/fuse: ${errnoText(code)}${advice}`;
 }
 
-/** fusermount3 passes the descriptor over a socket that it finds by the variable _FUSE_COMMFD. */
-async function attachByHelper(path: string, options: AttachOptions): Promise<number> {
+/** The argument of -o: a comma ends an option, and a backslash guards it. */
+function helperOptions(options: AttachOptions): string {
+  const { fuse, readOnly, source } = options;
+  return [
+    `fsname=${fuse.fsname ?? source}`,
+    `subtype=${fuse.subtype ?? SUBTYPE}`,
+    ...kernelOptions(options),
+    ...fuse.flags,
+    ...(readOnly ? ['ro'] : []),
+    ...(fuse.autoUnmount ? ['auto_unmount'] : []),
+  ]
+    .map((option) => option.replace(/[\\,]/g, String.raw`\$&`))
+    .join(',');
+}
+
+/**
+ * fusermount3 passes the descriptor over a socket that it finds by the variable _FUSE_COMMFD. With
+ * auto_unmount it stays then, and takes the end of that socket for ours.
+ */
+async function attachByHelper(path: string, options: AttachOptions): Promise<Attachment> {
   const helper = await findHelper();
+  const stays = options.fuse.autoUnmount;
   const pair = new Int32Array(2);
   checkResult(native.socketpair(pair), 'socketpair');
   const [ours, theirs] = [pair[0] ?? -1, pair[1] ?? -1];
   let theirsOpen = true;
+  let oursOpen = true;
+  const closeOurs = (): void => {
+    if (oursOpen) native.close(ours);
+    oursOpen = false;
+  };
   try {
-    // A comma ends an option, and a backslash guards it.
-    const source = options.source.replace(/[\\,]/g, String.raw`\$&`);
-    const list = [`fsname=${source}`, `subtype=${SUBTYPE}`, ...(options.readOnly ? ['ro'] : [])];
-    const child = execa(helper, ['-o', list.join(','), '--', path], {
+    const child = execa(helper, ['-o', helperOptions(options), '--', path], {
       // execa's types know of descriptors to 9 only; any number does.
       stdio: ['ignore', 'ignore', 'pipe', theirs as 9],
       env: { _FUSE_COMMFD: '3' },
-      timeout: HELPER_DEADLINE,
+      ...(stays ? { detached: true, cleanup: false } : { timeout: HELPER_DEADLINE }),
       reject: false,
     });
     // Ours would keep the socket open after the helper has gone.
     native.close(theirs);
     theirsOpen = false;
     const fd = await native.receiveDescriptor(ours);
-    const result = await child;
-    if (fd < 0) throw new MountError(helperProblem(path, result.stderr));
+    if (fd < 0) {
+      closeOurs();
+      throw new MountError(helperProblem(path, (await child).stderr));
+    }
     native.setNonblocking(fd, true);
-    return fd;
+    const release = async (): Promise<void> => {
+      closeOurs();
+      if ((await within(child, HELPER_DEADLINE)) === TOO_LATE) child.kill('SIGKILL');
+    };
+    if (!stays) await release();
+    return { fd, release: stays ? release : () => Promise.resolve() };
   } finally {
     if (theirsOpen) native.close(theirs);
-    native.close(ours);
+    if (!stays) closeOurs();
   }
 }
 
+/** What fusermount3 says, as what to do about it. */
 function helperProblem(path: string, stderr: string): string {
   const said = (stderr.trim().split('\n').at(-1) ?? '').replace(/^fusermount3: /, '');
+  if (said.includes('user_allow_other')) {
+    return "-o allow_other and allow_root are root's to permit: ask for the line user_allow_other in /etc/fuse.conf";
+  }
   if (/permission denied/i.test(said) && /fuse device|\/dev\/fuse/.test(said)) {
     return 'cannot open /dev/fuse: permission denied; it must be readable and writable by everybody (mode 0666)';
   }
   if (/permission denied/i.test(said)) {
-    return `fusermount3 may not mount on ${path}: ${said}; if the file is yours, an AppArmor profile may allow directories only`;
+    // That the file can be written was looked at before.
+    return `fusermount3 may not mount on the file ${path} (${said}): an AppArmor profile may allow it directories only; show the disk in a directory of yours instead: tsnbdfuse DIRECTORY/disk.raw ...`;
   }
   return `cannot mount on ${path}: ${said === '' ? 'fusermount3 failed' : said}`;
 }

@@ -10,15 +10,18 @@ import { readDisk } from '../disk/promises.js';
 import type { Disk } from '../disk/disk.js';
 import { native } from '../native.js';
 import { attach, detach } from './attach.js';
+import type { Attachment } from './attach.js';
 import { OpenFlag } from './constants.js';
 import { MountError } from './errors.js';
 import { MAX_TRANSFER } from './init.js';
+import { NO_FUSE_OPTIONS, filePermissions } from './mount-options.js';
+import type { FuseOptions } from './mount-options.js';
 import { checkMountpoint } from './mountpoint.js';
 import type { Mountpoint } from './mountpoint.js';
 import { tuneMount } from './bdi.js';
+import type { ProtocolOptions } from './protocol.js';
 import { traceMain } from '../trace.js';
 import { OwnMount } from './own-mount.js';
-import type { ProtocolOptions } from './protocol.js';
 import { FuseSession } from './session.js';
 import type { FileEnd } from './session.js';
 import { SizeMender } from './size-mender.js';
@@ -37,6 +40,8 @@ export interface MountOptions {
   readonly trim?: boolean;
   /** Shown in /proc/mounts. */
   readonly source: string;
+  /** The options of -o, where there are any. */
+  readonly fuse?: FuseOptions | undefined;
   /** For what goes wrong while mounted: one line, without a prefix. */
   readonly warn: (line: string) => void;
 }
@@ -70,8 +75,6 @@ const START_DEADLINE = 10_000;
 const END_DEADLINE = 30_000;
 /** Milliseconds that a writer past the end waits at the most for the size to be mended. */
 const MEND_DEADLINE = 5_000;
-/** Owner only: the mount is the owner's as well. */
-const PERMISSIONS = 0o600;
 
 /** The unit of the page cache, on all we run on or smaller than theirs. */
 const PAGE = 4096n;
@@ -99,7 +102,9 @@ class DiskMount implements Mount {
   readonly #tree: Tree;
   readonly #main: FileNode;
   readonly #options: MountOptions;
+  readonly #fuse: FuseOptions;
   readonly #resolveEnded: (end: MountEnd) => void;
+  #attachment: Attachment | undefined;
   #session: FuseSession | undefined;
   /** Undefined before the mount. */
   #own: OwnMount | undefined;
@@ -110,12 +115,17 @@ class DiskMount implements Mount {
   constructor(disk: Disk, place: Mountpoint, options: MountOptions) {
     this.#place = place;
     this.#options = options;
+    const fuse = options.fuse ?? NO_FUSE_OPTIONS;
+    this.#fuse = fuse;
     this.#disk = fitDisk(disk, MAX_TRANSFER);
-    const owner = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
+    const owner = {
+      uid: fuse.uid ?? process.getuid?.() ?? 0,
+      gid: fuse.gid ?? process.getgid?.() ?? 0,
+      permissions: filePermissions(fuse),
+    };
     const file = new DiskFile(this.#disk, {
       ...owner,
-      readOnly: options.readOnly,
-      permissions: PERMISSIONS,
+      readOnly: options.readOnly || fuse.readOnly,
       trim: options.trim === true,
       shared: !options.exclusive,
       writeFailed: (offset, code) => {
@@ -129,7 +139,7 @@ class DiskMount implements Mount {
       this.#tree = tree;
       this.#main = node;
     } else {
-      this.#tree = Tree.ofDirectory({ ...owner, permissions: PERMISSIONS });
+      this.#tree = Tree.ofDirectory(owner);
       this.#main = this.#tree.add(place.name, file);
     }
     let resolve: (end: MountEnd) => void = () => undefined;
@@ -147,12 +157,22 @@ class DiskMount implements Mount {
     // A file in a directory has the size that LOOKUP tells.
     const end = writeback && !isDirectory ? await this.#readEnd() : undefined;
     const { source } = this.#options;
-    const fd = await attach(path, { readOnly, isDirectory, source });
+    const fuse = this.#fuse;
+    this.#attachment = await attach(path, { readOnly, isDirectory, source, fuse });
+    const { fd } = this.#attachment;
     try {
       this.#own = await OwnMount.of(path);
-      const { size } = this.#disk.info;
-      const protocol = { writeback, openFlags: this.#openFlags(), size, blockSize };
-      const sizeKnown = await this.#serve(fd, protocol, end);
+      const sizeKnown = await this.#serve(
+        fd,
+        {
+          writeback,
+          openFlags: this.#openFlags(),
+          denyOthers: fuse.allowRoot ? process.getuid?.() : undefined,
+          size: this.#disk.info.size,
+          blockSize,
+        },
+        end,
+      );
       if (!sizeKnown) await this.#mender(this.#main)?.mend();
       if (!readOnly && !isDirectory) await this.#setTimes();
       if (this.#own !== undefined) tuneMount(this.#own.device);
@@ -161,6 +181,7 @@ class DiskMount implements Mount {
       await detach(path, true);
       if (this.#session === undefined) native.close(fd);
       else this.#session.close();
+      await this.#attachment.release();
       throw error;
     }
   }
@@ -170,7 +191,8 @@ class DiskMount implements Mount {
       return OpenFlag.DIRECT_IO | OpenFlag.PARALLEL_DIRECT_WRITES;
     }
     // Without KEEP_CACHE each open starts with nothing cached: it sees what others have written.
-    return (this.#options.exclusive ? OpenFlag.KEEP_CACHE : 0) | OpenFlag.PARALLEL_DIRECT_WRITES;
+    const keep = this.#options.exclusive || this.#fuse.kernelCache;
+    return (keep ? OpenFlag.KEEP_CACHE : 0) | OpenFlag.PARALLEL_DIRECT_WRITES;
   }
 
   /** The last page of the file, or what there is of it; undefined where it cannot be read. */
@@ -282,6 +304,7 @@ class DiskMount implements Mount {
       // The mount is of no more use to anybody; leave none that only says so.
       await detach(this.#place.path, true);
     }
+    await this.#attachment?.release();
     const writeError = files.find((file) => file.writeError !== 0)?.writeError ?? 0;
     const end: MountEnd = { flushError, writeError };
     this.#resolveEnded(error === undefined ? end : { ...end, error });

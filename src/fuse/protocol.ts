@@ -9,6 +9,7 @@ import { traceFuse } from '../trace.js';
 import { IN_HEADER_BYTES, Notify, OUT_HEADER_BYTES } from './constants.js';
 import { Handles } from './handles.js';
 import { Listings } from './listings.js';
+import { mustBeOwner } from './owner-only.js';
 import { opcodeRow } from './opcodes.js';
 import type { About } from './opcodes.js';
 import { opcodeName } from './printing.js';
@@ -24,6 +25,8 @@ export interface ProtocolOptions {
   /** For statfs(2): of the disk, in bytes. */
   readonly size: bigint;
   readonly blockSize: number;
+  /** Nobody but this user and root may come in. */
+  readonly denyOthers?: number | undefined;
 }
 
 /** What the protocol asks of whoever holds /dev/fuse. */
@@ -101,7 +104,7 @@ export class FuseProtocol {
       request.fail(errno.EINVAL);
       return;
     }
-    const code = this.#aim(request, row.about);
+    const code = this.#denies(request) ? errno.EACCES : this.#aim(request, row.about);
     if (code !== 0) {
       request.fail(code);
       return;
@@ -113,6 +116,11 @@ export class FuseProtocol {
       if (request.state === 'open') request.fail(errno.EIO);
       throw error;
     }
+  }
+
+  #denies({ opcode, uid }: FuseRequest): boolean {
+    const { denyOthers } = this.options;
+    return denyOthers !== undefined && uid !== denyOthers && uid !== 0 && mustBeOwner(opcode);
   }
 
   /** Finds what a request is about. @returns 0, or the errno where it is not of that kind */

@@ -25,6 +25,8 @@ export class FuseRequest implements Reply, ReadReply {
   nodeId = 0;
   /** The file, in those that are about one. */
   node!: FileNode;
+  /** Of the user who asks. */
+  uid = 0;
   /** Of the thread that asks; 0 for the kernel's own requests. */
   pid = 0;
   /** Of a READ: how many bytes the reply has. Of a WRITE: how many were written. */
@@ -53,6 +55,7 @@ export class FuseRequest implements Reply, ReadReply {
     this.uniqueHigh = view.getUint32(start + 12, true);
     // Ours have 32 bits; what has more is none of ours.
     this.nodeId = view.getUint32(start + 20, true) === 0 ? view.getUint32(start + 16, true) : 0;
+    this.uid = view.getUint32(start + 24, true);
     this.pid = view.getUint32(start + 32, true);
     this.body = start + IN_HEADER_BYTES;
     this.end = start + length;

@@ -50,7 +50,15 @@ export interface SshAddress {
 }
 
 /** Where a server listens. */
-export type Address = UnixAddress | TcpAddress | VsockAddress | SshAddress;
+export type Address = UnixAddress | TcpAddress | VsockAddress | SshAddress | SocketAddress;
+
+/** A socket that is connected already, for one connection, which takes it over and closes it. */
+export interface SocketAddress {
+  readonly kind: 'socket';
+  readonly fd: number;
+  /** For messages. */
+  readonly name: string;
+}
 
 /** What a connection has to be encrypted with. Its presence means: with TLS, or not at all. */
 export interface TlsSettings {
@@ -94,6 +102,8 @@ export function addressText(address: Address): string {
       const machine = port === undefined ? host : withPort(host, port);
       return `${addressText(remote)} on ${user === undefined ? '' : `${user}@`}${machine}`;
     }
+    case 'socket':
+      return address.name;
   }
 }
 

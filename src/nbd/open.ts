@@ -120,6 +120,8 @@ function connectSocket(
       return connectTcp(address, until, signal);
     case 'vsock':
       return connectVsock(address, until, signal);
+    case 'socket':
+      return Promise.resolve(address.fd);
   }
 }
 

@@ -3,6 +3,7 @@ import { describe, it } from 'node:test';
 import { parseCommandLine } from '../../src/cli/command-line.js';
 import type { MountCommand } from '../../src/cli/command-line.js';
 import { UsageError } from '../../src/cli/errors.js';
+import { NO_FUSE_OPTIONS } from '../../src/fuse/mount-options.js';
 
 /** Words as a shell would split them; there is no quoting here. */
 function parse(line: string): ReturnType<typeof parseCommandLine> {
@@ -20,12 +21,20 @@ describe('a command line that says what to mount', () => {
     kind: 'mount',
     mountpoint: 'd',
     readOnly: false,
-    trim: false,
     cache: 'writeback',
+    connections: 4,
+    fuse: NO_FUSE_OPTIONS,
     pidfile: undefined,
     connectTimeout: 10_000,
+    partitions: false,
+    partition: undefined,
+    window: undefined,
+    trim: false,
     verbose: false,
   };
+  const source = (value: object): object => ({ source: value });
+  const address = (value: object): object => source({ kind: 'address', address: value });
+  const fuse = (value: object): object => ({ fuse: { ...NO_FUSE_OPTIONS, ...value } });
   const captive = (...command: string[]): object => ({ source: { kind: 'captive', command } });
   const uri = (text: string): object => ({ source: { kind: 'uri', uri: text } });
 
@@ -39,7 +48,6 @@ describe('a command line that says what to mount', () => {
 
     // Options before and after the mountpoint.
     ['-r d [ s ]', { ...captive('s'), readOnly: true }],
-    ['--trim d [ s ]', { ...captive('s'), trim: true }],
     ['d -r [ s ]', { ...captive('s'), readOnly: true }],
     ['--readonly d nbd://h', { ...uri('nbd://h'), readOnly: true }],
     ['d nbd://h --readonly', { ...uri('nbd://h'), readOnly: true }],
@@ -57,6 +65,67 @@ describe('a command line that says what to mount', () => {
     ['--cache=writeback d [ s ]', { ...captive('s'), cache: 'writeback' }],
     ['--connect-timeout=0.5 d [ s ]', { ...captive('s'), connectTimeout: 500 }],
     ['-- d [ s ]', captive('s')],
+    ['-r -- d nbd://h', { ...uri('nbd://h'), readOnly: true }],
+    ['-- d --tcp h 1', address({ kind: 'tcp', host: 'h', port: 1 })],
+    ['--read-only d [ s ]', { ...captive('s'), readOnly: true }],
+    ['--pid-file f d [ s ]', { ...captive('s'), pidfile: 'f' }],
+    ['--pid-file=f d [ s ]', { ...captive('s'), pidfile: 'f' }],
+    ['-C 1 d [ s ]', { ...captive('s'), connections: 1 }],
+    ['-C1024 d [ s ]', { ...captive('s'), connections: 1024 }],
+    ['--connections 2 d [ s ]', { ...captive('s'), connections: 2 }],
+    ['--connections=2 d [ s ]', { ...captive('s'), connections: 2 }],
+    ['-s d [ s ]', captive('s')],
+    ['-srvP f d [ s ]', { ...captive('s'), readOnly: true, verbose: true, pidfile: 'f' }],
+    ['-rPf d [ s ]', { ...captive('s'), readOnly: true, pidfile: 'f' }],
+    // The value of an option is never an option or a mode.
+    ['-P [ d [ s ]', { ...captive('s'), pidfile: '[' }],
+    ['-rP --tcp d [ s ]', { ...captive('s'), readOnly: true, pidfile: '--tcp' }],
+    ['--pidfile -r d [ s ]', { ...captive('s'), pidfile: '-r' }],
+    // As getopt_long(3) takes them.
+    ['--read d [ s ]', { ...captive('s'), readOnly: true }],
+    ['--pid f d [ s ]', { ...captive('s'), pidfile: 'f' }],
+    ['--connectio 2 d [ s ]', { ...captive('s'), connections: 2 }],
+    [
+      '--connections=2 -r -d d [ s ]',
+      { ...captive('s'), connections: 2, readOnly: true, verbose: true },
+    ],
+
+    // What of the disk.
+    ['--partitions d [ s ]', { ...captive('s'), partitions: true }],
+    ['--partition 3 d [ s ]', { ...captive('s'), partition: 3 }],
+    ['--offset 1M d [ s ]', { ...captive('s'), window: { offset: 1048576n, size: undefined } }],
+    ['--size 512 d [ s ]', { ...captive('s'), window: { offset: 0n, size: 512n } }],
+    ['--offset=0 --size=1.5K d [ s ]', { ...captive('s'), window: { offset: 0n, size: 1536n } }],
+    ['--trim d [ s ]', { ...captive('s'), trim: true }],
+
+    // Options of FUSE.
+    [
+      '-o allow_other d [ s ]',
+      { ...captive('s'), ...fuse({ allowOther: true, defaultPermissions: true }) },
+    ],
+    ['-ouid=5,gid=6 d [ s ]', { ...captive('s'), ...fuse({ uid: 5, gid: 6 }) }],
+    ['-o uid=5 -o gid=6 -o uid=7 d nbd://h', { ...uri('nbd://h'), ...fuse({ uid: 7, gid: 6 }) }],
+    ['-o ro d [ s ]', { ...captive('s'), readOnly: true, ...fuse({ readOnly: true }) }],
+    ['-r -o rw d [ s ]', { ...captive('s'), readOnly: true }],
+    ['-o debug d [ s ]', { ...captive('s'), verbose: true, ...fuse({ debug: true }) }],
+
+    // The other modes.
+    ['d --uri nbd://h', uri('nbd://h')],
+    ['d --socket-activation s -r ]', captive('s', '-r', ']')],
+    ['d --systemd-socket-activation s [ x', captive('s', '[', 'x')],
+    [
+      'd --command nbdkit -s memory 1G',
+      source({ kind: 'command', command: ['nbdkit', '-s', 'memory', '1G'] }),
+    ],
+    ['d --cmd s --tcp h 1', source({ kind: 'command', command: ['s', '--tcp', 'h', '1'] })],
+    ['d --fd 0', source({ kind: 'fd', fd: 0 })],
+    ['-r d -v --fd 13', { ...source({ kind: 'fd', fd: 13 }), readOnly: true, verbose: true }],
+    ['d --tcp localhost 10809', address({ kind: 'tcp', host: 'localhost', port: 10809 })],
+    ['d --tcp ::1 65535', address({ kind: 'tcp', host: '::1', port: 65535 })],
+    ['d --unix /run/s', address({ kind: 'unix', path: '/run/s' })],
+    ['d --unix -r', address({ kind: 'unix', path: '-r' })],
+    ['d --vsock 2 10809', address({ kind: 'vsock', cid: 2, port: 10809 })],
+    ['d --vsock 4294967295 0', address({ kind: 'vsock', cid: 4294967295, port: 0 })],
 
     // What stands in the brackets belongs to the server.
     [
@@ -82,9 +151,38 @@ describe('a command line that says what to mount', () => {
     });
   });
 
-  it('takes a mountpoint that begins with a dash after --', () => {
+  it('takes a mountpoint that begins with a dash, or is a bracket, after --', () => {
     assert.equal(mount('-- -d [ s ]').mountpoint, '-d');
+    assert.equal(mount('-- [ [ s ]').mountpoint, '[');
+    assert.equal(mount('-- --tcp --tcp h 1').mountpoint, '--tcp');
   });
+
+  // As its manual page has them.
+  const examples: readonly (readonly [string, string, string])[] = [
+    ['dir nbd://example.com', 'dir', 'uri'],
+    ['dir/ramdisk [ nbdkit --exit-with-parent memory 1G ]', 'dir/ramdisk', 'captive'],
+    ['dir/file.raw [ qemu-nbd -f qcow2 file.qcow2 ]', 'dir/file.raw', 'captive'],
+    [
+      'dir/disk.iso [ nbdkit --exit-with-parent curl --filter=xz http://builder.libguestfs.org/fedora-30.xz ]',
+      'dir/disk.iso',
+      'captive',
+    ],
+    ['dir nbds://example.com/disk', 'dir', 'uri'],
+    ['MOUNTPOINT --command CMD ARGS', 'MOUNTPOINT', 'command'],
+    ['MOUNTPOINT --fd 3', 'MOUNTPOINT', 'fd'],
+    ['MOUNTPOINT --tcp HOST 10809', 'MOUNTPOINT', 'address'],
+    ['MOUNTPOINT --unix SOCKET', 'MOUNTPOINT', 'address'],
+    ['MOUNTPOINT --vsock 2 10809', 'MOUNTPOINT', 'address'],
+    ['-C 8 -o allow_other,kernel_cache,uid=1000 -P PIDFILE -r -s -v dir nbd://h', 'dir', 'uri'],
+    ['--connections 1 --pidfile PIDFILE --readonly --verbose dir nbd://h', 'dir', 'uri'],
+  ];
+  for (const [line, mountpoint, kind] of examples) {
+    it(`of nbdfuse: ${line}`, () => {
+      const command = mount(line);
+      assert.equal(command.mountpoint, mountpoint);
+      assert.equal(command.source.kind, kind);
+    });
+  }
 });
 
 describe('a command line that asks for words', () => {
@@ -92,10 +190,44 @@ describe('a command line that asks for words', () => {
     const parsed = parse('--help');
     assert.equal(parsed.kind, 'help');
     const lines = (parsed as { text: string }).text.trimEnd().split('\n');
-    assert.ok(lines.length <= 24, `${lines.length} lines`);
+    assert.ok(lines.length <= 40, `${lines.length} lines`);
     for (const line of lines) assert.ok(line.length <= 80, line);
     assert.ok(lines.some((line) => line.includes('tsnbdfuse disk.raw [ tsnbdkit memory 1G ]')));
     assert.ok(!lines.some((line) => line.includes('words')));
+  });
+
+  const text = (line: string): string => {
+    const parsed = parse(line);
+    assert.equal(parsed.kind, 'help');
+    return (parsed as { text: string }).text;
+  };
+
+  it('lists the options of -o', () => {
+    const lines = text('--fuse-help').trimEnd().split('\n');
+    for (const line of lines) assert.ok(line.length <= 80, line);
+    for (const name of ['allow_other', 'allow_root', 'uid=N', 'umask=M', 'kernel_cache', 'ro']) {
+      assert.ok(
+        lines.some((line) => line.startsWith(`  -o ${name} `)),
+        name,
+      );
+    }
+    assert.equal(text('-r --fuse-help d'), text('--fuse-help'));
+  });
+
+  it('lists the options for a shell, all that nbdfuse has among them', () => {
+    const long = text('--long-options').trimEnd().split('\n');
+    const short = text('--short-options').trimEnd().split('\n');
+    for (const name of [
+      ...['--fuse-help', '--help', '--connections', '--pidfile', '--pid-file'],
+      ...['--readonly', '--read-only', '--verbose', '--version'],
+    ]) {
+      assert.equal(long.filter((one) => one === name).length, 1, name);
+    }
+    for (const name of ['-C', '-d', '-o', '-P', '-r', '-s', '-v', '-V']) {
+      assert.equal(short.filter((one) => one === name).length, 1, name);
+    }
+    for (const name of long) assert.match(name, /^--[a-z][a-z-]+$/);
+    for (const name of short) assert.match(name, /^-[a-zA-Z]$/);
   });
 
   for (const line of ['-V', '--version', '-V d [ s ]']) {
@@ -117,6 +249,47 @@ describe('a command line that cannot be understood', () => {
     ['[ s ]', /mountpoint is missing/],
     ['-r [ s ]', /mountpoint is missing/],
 
+    ['d --command', /^there is no command behind --command$/],
+    ['d --cmd', /^there is no command behind --cmd$/],
+    ['d --socket-activation', /^there is no command behind --socket-activation$/],
+    ['d --uri', /^--uri needs more words behind it: --uri URI$/],
+    ['d --fd', /^--fd needs more words/],
+    ['d --tcp h', /^--tcp needs more words behind it: --tcp HOST PORT$/],
+    ['d --vsock 2', /^--vsock needs more words/],
+    ['d --unix', /^--unix needs more words/],
+    ['d --fd x', /^x is not a file descriptor/],
+    ['d --fd -1', /^-1 is not a file descriptor/],
+    ['d --fd 9999999999', /^9999999999 is not a file descriptor/],
+    ['d --fd=3', /^--fd takes its words apart: --fd 3$/],
+    ['d --tcp h nbd', /^nbd is not a port: it is a number from 1 to 65535$/],
+    ['d --tcp h 0', /^0 is not a port/],
+    ['d --tcp h 65536', /^65536 is not a port/],
+    ['d --vsock x 1', /^x is not a context id/],
+    ['d --vsock 1 4294967296', /^4294967296 is not a port/],
+    ['d --unix s -r', /^-r: nothing can follow --unix SOCKET; options go before it$/],
+    ['d --tcp h 1 x', /^x: nothing can follow --tcp HOST PORT$/],
+    ['d --uri nbd://h x', /^x: nothing can follow/],
+    ['--tcp h 1', /mountpoint is missing.*goes before --tcp/],
+    ['d e --tcp h 1', /^e: only one mountpoint can stand before --tcp$/],
+    ['d nbd://h --tcp h 1', /both a URI \(nbd:\/\/h\) and --tcp are given/],
+
+    ['-C 0 d [ s ]', /'-C, --connections <n>' argument '0' is invalid.*from 1 to 1024/],
+    ['-C x d [ s ]', /from 1 to 1024/],
+    ['-C 1025 d [ s ]', /from 1 to 1024/],
+    ['-C -1 d [ s ]', /from 1 to 1024/],
+    ['-o foo d [ s ]', /^-o there is no option foo; see --fuse-help/],
+    ['-o allow_other,uid=x d [ s ]', /^-o uid=x: it is a number/],
+    ['d nbd://h -o', /argument missing/],
+    ['--partition 0 d [ s ]', /number from 1 on/],
+    ['--partition x d [ s ]', /number from 1 on/],
+    ['--offset -1 d [ s ]', /-1 is not a size: it has a sign/],
+    ['--offset 1X d [ s ]', /the units are K, M, G/],
+    ['--size 0 d [ s ]', /a size over 0/],
+    ['--partition 1 --partitions d [ s ]', /^--partitions and --partition cannot be used together/],
+    ['--partition 1 --offset 1M d [ s ]', /^--partition and --offset cannot be used together/],
+    ['--partition 1 --size 1M d [ s ]', /^--partition and --size cannot be used together/],
+    ['--partitions --offset 1M d [ s ]', /^--partitions and --offset cannot/],
+
     ['d [ s', /^\[ without \]/],
     ['d [', /^\[ without \]/],
     ['[', /^\[ without \]/],
@@ -129,7 +302,9 @@ describe('a command line that cannot be understood', () => {
     ['d [s 1G ]', /^\] without a \[/],
     ['d [s 1G]', /^\[s: put a space after the \[/],
 
-    ['--cach none d [ s ]', /unknown option '--cach' \(Did you mean --cache\?\)/],
+    ['--cahce none d [ s ]', /unknown option '--cahce' \(Did you mean --cache\?\)/],
+    ['--conn 2 d [ s ]', /^--conn can be --connect-timeout or --connections$/],
+    ['--ver d [ s ]', /^--ver can be --verbose or --version$/],
     ['-x d [ s ]', /unknown option '-x'/],
     [
       '--cache=all d [ s ]',
@@ -162,5 +337,8 @@ describe('a command line that cannot be understood', () => {
   it('an empty word for a name', () => {
     assert.throws(() => parseCommandLine(['', '[', 's', ']']), /mountpoint is an empty word/);
     assert.throws(() => parseCommandLine(['d', '[', '', ']']), /empty word/);
+    assert.throws(() => parseCommandLine(['d', '--command', '']), /empty word/);
+    assert.throws(() => parseCommandLine(['d', '--unix', '']), /empty word behind it/);
+    assert.throws(() => parseCommandLine(['d', '--tcp', '', '1']), /empty word behind it/);
   });
 });

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -30,6 +31,23 @@ describe('a pidfile', () => {
     await writeFile(path, '1\n');
     await (await Pidfile.prepare(path)).write();
     assert.equal(await readFile(path, 'utf8'), `${process.pid}\n`);
+  });
+
+  it('is not taken for ours when it was left by a process that is gone', async () => {
+    const path = join(folder, 'pid');
+    const { pid } = spawnSync('true');
+    await writeFile(path, `${pid}\n`);
+    await Pidfile.prepare(path);
+    assert.ok(!existsSync(path));
+  });
+
+  it('leaves a file alone that is of a process which lives, or no pidfile', async () => {
+    const path = join(folder, 'pid');
+    for (const content of [`${process.pid}\n`, '', 'a letter\n', '0\n', '-1\n']) {
+      await writeFile(path, content);
+      await Pidfile.prepare(path);
+      assert.equal(await readFile(path, 'utf8'), content);
+    }
   });
 
   it('is not removed when it is another process by now', async () => {

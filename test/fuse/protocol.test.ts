@@ -297,3 +297,41 @@ describe('other requests', () => {
     );
   });
 });
+
+describe('a mount of its owner and root alone', () => {
+  const OWNER = 1000;
+  const owned = (): FakeKernel => new FakeKernel({}, { denyOthers: OWNER });
+  const body = Buffer.alloc(128);
+
+  it('lets both of them in, and nobody else', () => {
+    const kernel = owned();
+    for (const [uid, error] of [
+      [OWNER, 0],
+      [0, 0],
+      [OWNER + 1, errno.EACCES],
+      [0xfffffffe, errno.EACCES],
+    ] as const) {
+      kernel.uid = uid;
+      for (const opcode of [Opcode.OPEN, Opcode.GETATTR, Opcode.SETATTR, Opcode.STATFS]) {
+        assert.equal(kernel.ask(opcode, body).error, error, `${opcode} of ${uid}`);
+      }
+    }
+  });
+
+  it('asks nobody who has the file open', () => {
+    const kernel = owned();
+    kernel.uid = OWNER;
+    const fh = kernel.open(O_RDWR);
+    kernel.uid = OWNER + 1;
+    assert.equal(kernel.ask(Opcode.READ, readBody(fh, 0n, 10)).error, 0);
+    assert.equal(kernel.ask(Opcode.WRITE, writeBody(fh, 0n, Buffer.from('x'))).error, 0);
+    assert.equal(kernel.ask(Opcode.FLUSH, fields([8, fh], [8, 0], [8, 0])).error, 0);
+    assert.equal(kernel.ask(Opcode.RELEASE, fields([8, fh], [8, 0], [8, 0])).error, 0);
+  });
+
+  it('is not that unless it is told so', () => {
+    const kernel = new FakeKernel();
+    kernel.uid = OWNER + 1;
+    assert.equal(kernel.ask(Opcode.OPEN, body).error, 0);
+  });
+});

@@ -470,6 +470,8 @@ describe('any text', () => {
         assert.match(address.host, /^[^\s/\\?#@[\]\p{Cc}]+$/u);
         return;
       }
+      case 'socket':
+        assert.fail('no URI leads to a descriptor');
     }
   }
 

@@ -38,6 +38,8 @@ export class FakeKernel {
   readonly #arena = new RequestArena(LARGEST, 4 * LARGEST, () => undefined);
   /** Which file or directory the next request is about. */
   nodeId: number;
+  /** Who makes the requests. */
+  uid = 0;
   /** Of the next request. */
   unique = 0xfedc_ba98_0000_0000n;
 
@@ -66,6 +68,7 @@ export class FakeKernel {
       {
         writeback: options.writeback ?? true,
         openFlags: options.openFlags ?? 2,
+        denyOthers: options.denyOthers,
         size: this.file.size,
         blockSize: this.file.blockSize,
       },
@@ -111,6 +114,7 @@ export class FakeKernel {
     slab.view.setUint32(at + 4, opcode, true);
     slab.view.setBigUint64(at + 8, unique, true);
     slab.view.setBigUint64(at + 16, BigInt(this.nodeId), true);
+    slab.view.setUint32(at + 24, this.uid, true);
     slab.view.setUint32(at + 32, pid, true);
     body.copy(slab.bytes, at + 40);
     this.protocol.handle(slab, length);

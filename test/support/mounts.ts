@@ -53,6 +53,8 @@ export interface RunOptions {
   readonly input?: string | Uint8Array;
   /** Milliseconds. */
   readonly deadline?: number;
+  /** Descriptors that it has from 3 on. */
+  readonly descriptors?: readonly number[];
 }
 
 /** A program that runs. */
@@ -65,12 +67,18 @@ export class Running {
   stderr = '';
 
   constructor(file: string, args: readonly string[], cwd: string, options: RunOptions = {}) {
-    const child = spawn(file, args, { cwd, env: options.env, stdio: ['pipe', 'pipe', 'pipe'] });
+    const child = spawn(file, args, {
+      cwd,
+      env: options.env,
+      stdio: ['pipe', 'pipe', 'pipe', ...(options.descriptors ?? [])],
+    });
     this.pid = child.pid ?? -1;
-    child.stdout.setEncoding('utf8').on('data', (text: string) => (this.stdout += text));
-    child.stderr.setEncoding('utf8').on('data', (text: string) => (this.stderr += text));
+    const { stdin, stdout, stderr } = child;
+    if (stdin === null || stdout === null || stderr === null) throw new Error('there are no pipes');
+    stdout.setEncoding('utf8').on('data', (text: string) => (this.stdout += text));
+    stderr.setEncoding('utf8').on('data', (text: string) => (this.stderr += text));
     // A program need not read what it is given.
-    child.stdin.on('error', () => undefined).end(options.input ?? '');
+    stdin.on('error', () => undefined).end(options.input ?? '');
     this.ended = new Promise((resolve, reject) => {
       const deadline = options.deadline ?? DEADLINE;
       const timer = setTimeout(() => {

@@ -1,0 +1,80 @@
+/** From what the command line says to where the disk comes from; starts the server, where there is one to start. */
+
+import { fstatSync } from 'node:fs';
+import { checkResult } from '../errno.js';
+import { native } from '../native.js';
+import type { MountCommand } from './command-line.js';
+import { CommandError } from './errors.js';
+import type { Source } from './modes.js';
+import type { Connecting, Origin } from './origin.js';
+
+/**
+ * Each kind loads what it needs of the rest only: the start of the command takes time.
+ * @throws CommandError; UriError
+ */
+export async function openOrigin(command: MountCommand): Promise<Origin> {
+  const { source } = command;
+  const options: Connecting = {
+    deadline: command.connectTimeout,
+    connections: command.connections,
+  };
+  const { CaptiveOrigin, ServerOrigin } = await import('./origin.js');
+  switch (source.kind) {
+    case 'uri': {
+      const { parseNbdUri } = await import('../nbd/uri.js');
+      return new ServerOrigin(source.uri, parseNbdUri(source.uri), options);
+    }
+    case 'address': {
+      const { addressText } = await import('../nbd/export.js');
+      const { address } = source;
+      return new ServerOrigin(addressText(address), { address, exportName: '' }, options);
+    }
+    case 'fd': {
+      const { fd } = source;
+      checkResult(native.setNonblocking(fd, true), `file descriptor ${fd}`);
+      const name = `file descriptor ${fd}`;
+      const target = { address: { kind: 'socket', fd, name }, exportName: '' } as const;
+      return new ServerOrigin(name, target, { ...options, connections: 1 });
+    }
+    case 'captive': {
+      const { CaptiveServer } = await import('./captive-server.js');
+      const server = await CaptiveServer.start(source.command, { showOutput: command.verbose });
+      return new CaptiveOrigin(server, options);
+    }
+    case 'command': {
+      const { CommandServer } = await import('./captive-command.js');
+      const server = await CommandServer.start(source.command, { showOutput: false });
+      return new CaptiveOrigin(server, options);
+    }
+  }
+}
+
+/** Standard error, which our messages go to. */
+const STDERR = 2;
+
+/**
+ * Checks a socket that we inherited, before any descriptor of ours can have its number, and keeps it
+ * from the programs that we start.
+ * @throws CommandError
+ */
+export function checkInherited(source: Source): void {
+  if (source.kind !== 'fd') return;
+  const { fd } = source;
+  const why = problemOf(fd);
+  if (why === undefined) {
+    checkResult(native.setCloseOnExec(fd, true), `file descriptor ${fd}`);
+    return;
+  }
+  throw new CommandError(`--fd ${fd}: ${why}; it has to be a connected socket that we inherit`);
+}
+
+function problemOf(fd: number): string | undefined {
+  if (fd === STDERR) return 'it is standard error';
+  try {
+    return fstatSync(fd).isSocket() ? undefined : 'it is not a socket';
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EBADF'
+      ? 'it is not open'
+      : `it cannot be looked at (${String((error as NodeJS.ErrnoException).code)})`;
+  }
+}

@@ -1,0 +1,145 @@
+/** The options of the command: their names, their values, and the help that tells of them. */
+
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { SizeError, parseSize } from '../sizes.js';
+
+export const CACHES = ['writeback', 'writethrough', 'none'] as const;
+export type Cache = (typeof CACHES)[number];
+
+export const FORMS = `[options] MOUNTPOINT [ CMD ARGS... ]
+       tsnbdfuse [options] MOUNTPOINT URI
+       tsnbdfuse [options] MOUNTPOINT --command CMD ARGS... | --fd N |
+                 --tcp HOST PORT | --unix SOCKET | --vsock CID PORT`;
+
+export const EXAMPLES = `
+Examples:
+  touch disk.raw
+  tsnbdfuse disk.raw [ tsnbdkit memory 1G ] &
+  tsnbdfuse disk.raw [ qemu-nbd -f qcow2 disk.qcow2 ] &
+  tsnbdfuse disk.raw nbd://server.example/export &
+  fusermount3 -u disk.raw`;
+
+/** Second names, as nbdfuse has them. */
+export const ALIASES: ReadonlyMap<string, string> = new Map([
+  ['--pid-file', '--pidfile'],
+  ['--read-only', '--readonly'],
+]);
+
+/** Seconds; long enough for a server that opens its image over a network. */
+const DEFAULT_CONNECT_TIMEOUT = 10;
+/** The longest that a timer of Node takes is 2^31 - 1 ms. */
+const MAX_CONNECT_TIMEOUT = 2_000_000;
+
+/** More than a few help only a server that serves each with a thread of its own. */
+const DEFAULT_CONNECTIONS = 4;
+const MAX_CONNECTIONS = 1024;
+
+function parseSeconds(text: string): number {
+  const seconds = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN;
+  if (!(seconds > 0 && seconds <= MAX_CONNECT_TIMEOUT)) {
+    throw new InvalidArgumentError(`It is a number of seconds, over 0.`);
+  }
+  return seconds;
+}
+
+function parseConnections(text: string): number {
+  const connections = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+  if (!(connections >= 1 && connections <= MAX_CONNECTIONS)) {
+    throw new InvalidArgumentError(`It is a number from 1 to ${MAX_CONNECTIONS}.`);
+  }
+  return connections;
+}
+
+function parsePartition(text: string): number {
+  const partition = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
+  if (!(partition >= 1)) {
+    throw new InvalidArgumentError('It is a number from 1 on, as fdisk shows it.');
+  }
+  return partition;
+}
+
+function parseBytes(text: string): bigint {
+  try {
+    return parseSize(text);
+  } catch (error) {
+    if (error instanceof SizeError) throw new InvalidArgumentError(`${error.message}.`);
+    throw error;
+  }
+}
+
+function parseWindowSize(text: string): bigint {
+  const size = parseBytes(text);
+  if (size === 0n) throw new InvalidArgumentError('It is a size over 0.');
+  return size;
+}
+
+export interface Options {
+  readonly readonly?: true;
+  readonly cache: Cache;
+  readonly connections: number;
+  readonly o?: readonly string[];
+  readonly pidfile?: string;
+  readonly connectTimeout: number;
+  readonly partitions?: true;
+  readonly partition?: number;
+  readonly offset?: bigint;
+  readonly size?: bigint;
+  readonly trim?: true;
+  readonly verbose?: true;
+  readonly debug?: true;
+  readonly version?: true;
+  readonly fuseHelp?: true;
+  readonly longOptions?: true;
+  readonly shortOptions?: true;
+}
+
+export function makeProgram(): Command {
+  return (
+    new Command('tsnbdfuse')
+      .usage(FORMS)
+      .description('Show an NBD export, or the disk of a captive NBD server, as a local file.')
+      .argument('[words...]')
+      .option('-r, --readonly', 'refuse writes')
+      .addOption(
+        new Option('-C, --connections <n>', 'how many, if it takes several')
+          .argParser(parseConnections)
+          .default(DEFAULT_CONNECTIONS),
+      )
+      .addOption(
+        new Option('-o <options>', 'options of FUSE, see --fuse-help').argParser(
+          (text: string, before: readonly string[] | undefined) => [...(before ?? []), text],
+        ),
+      )
+      .addOption(
+        new Option('--cache <mode>', 'use of the page cache by writes')
+          .choices(CACHES)
+          .default('writeback'),
+      )
+      .option('-P, --pidfile <file>', 'write the process id there once mounted')
+      .option(
+        '--connect-timeout <seconds>',
+        'how long the server may take',
+        parseSeconds,
+        DEFAULT_CONNECT_TIMEOUT,
+      )
+      .option('--partitions', 'show the partitions beside the disk')
+      .option('--partition <n>', 'show this partition instead of the disk', parsePartition)
+      .option('--offset <bytes>', 'show the disk from there on: 512, 10M, 1.5G', parseBytes)
+      .option('--size <bytes>', 'show no more of it than that', parseWindowSize)
+      .option('--trim', 'trim where holes are punched')
+      .option('-v, --verbose', 'trace each request, as DEBUG=tsnbdfuse:* does')
+      .option('-d, --debug', 'the same as -v')
+      .option('-s', 'accepted; there is one thread anyway')
+      .option('-V, --version', 'print the version')
+      .option('--fuse-help', 'print the options of -o')
+      // For the completion of shells.
+      .addOption(new Option('--long-options').hideHelp())
+      .addOption(new Option('--short-options').hideHelp())
+      .helpOption('--help', 'print this help')
+      .addHelpText('after', EXAMPLES)
+      // The default puts the words into the usage line a second time, and lists them.
+      .configureHelp({ helpWidth: 80, visibleArguments: () => [] })
+      .configureOutput({ writeOut: () => undefined, writeErr: () => undefined })
+      .exitOverride()
+  );
+}
