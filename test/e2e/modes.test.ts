@@ -184,7 +184,7 @@ describe(
           ['exit 3', /server sh exited with status 3 before it served the disk/],
           ['echo no image >&2; exit 1', /no image\ntsnbdfuse: server sh exited with status 1/],
           ['exec cat', /^tsnbdfuse: server sh: no answer within 2 s; is it an NBD server\?\n$/],
-          ['exec yes', /^tsnbdfuse: server sh: it /],
+          ['exec yes', /^tsnbdfuse: server sh: it /m],
         ] as const) {
           const args = ['--connect-timeout=2', 'disk.raw', '--command', 'sh', '-c', script];
           const result = await place.tsnbdfuse(args);
