@@ -13,18 +13,22 @@ import { native } from '../native.js';
 /** Milliseconds that one told to go may take before it is killed. */
 const RELEASE_DEADLINE = 2_000;
 
-// A line from us says that all is well. A dead mount is the one thing on a path that exists for nobody;
-// what anybody has mounted there since is not touched. It may die a moment after the socket pair.
+// A line from us says that all is well. An open tells a dead mount (ENOTCONN) from whatever anybody has
+// put there since, which is not touched; stat(2) would not, from cached attributes. The mount may die a
+// moment after the socket pair.
 const SCRIPT = `
 exec <&3 3<&-
 if IFS= read -r word; then exit 0; fi
 tries=0
-while [ -e "$1" ]; do
-  [ $tries -lt 20 ] || exit 0
+while [ $tries -lt 20 ]; do
+  case $( (: <"$1") 2>&1) in
+    *'not connected'*)
+      umount -l "$1" || fusermount3 -u -z "$1"
+      exit
+  esac
   sleep 0.1 || sleep 1
   tries=$((tries + 1))
 done
-umount -l "$1" || fusermount3 -u -z "$1"
 `;
 
 export class AutoUnmount {
@@ -45,7 +49,8 @@ export class AutoUnmount {
       const child = execa('/bin/sh', ['-c', SCRIPT, 'tsnbdfuse-unmounter', path], {
         // execa's types know of descriptors to 9 only; any number does.
         stdio: ['ignore', 'ignore', 'ignore', theirs as 9],
-        env: { PATH: `/usr/bin:/bin:/usr/sbin:/sbin:${process.env['PATH'] ?? ''}` },
+        // The script reads what the shell says.
+        env: { LC_ALL: 'C', PATH: `/usr/bin:/bin:/usr/sbin:/sbin:${process.env['PATH'] ?? ''}` },
         // Not to keep a file system busy.
         cwd: '/',
         // Out of reach of Ctrl-C on the terminal.
