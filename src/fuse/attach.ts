@@ -1,10 +1,10 @@
 /** Making and ending a mount: by system calls as root, by the set-user-id fusermount3 as anybody else. */
 
 import { execa } from 'execa';
-import { TOO_LATE, within } from '../deadline.js';
 import { checkResult, errno, errnoText } from '../errno.js';
 import { native } from '../native.js';
 import { traceMain } from '../trace.js';
+import { AutoUnmount } from './auto-unmount.js';
 import { findHelper } from './available.js';
 import { MountError } from './errors.js';
 import { MS_RDONLY, flagBits } from './mount-options.js';
@@ -33,7 +33,7 @@ export interface AttachOptions {
 export interface Attachment {
   /** Of /dev/fuse, close-on-exec and non-blocking; owned by whoever gets it. */
   readonly fd: number;
-  /** Comes after the mount is gone: a helper that waits for that is told, and waited for. Never rejects. */
+  /** Comes after the mount is gone: who waits for that to unmount it is told. Never rejects. */
   release(): Promise<void>;
 }
 
@@ -45,12 +45,15 @@ const isRoot = (): boolean => process.geteuid?.() === 0;
  * @throws MountError
  */
 export async function attach(path: string, options: AttachOptions): Promise<Attachment> {
-  // The helper alone waits for our end and unmounts then.
-  if (isRoot() && !options.fuse.autoUnmount) {
-    const fd = attachBySystemCall(path, options);
-    if (fd !== undefined) return { fd, release: () => Promise.resolve() };
+  const unmounter = options.fuse.autoUnmount ? new AutoUnmount(path) : undefined;
+  const release = (): Promise<void> => unmounter?.release() ?? Promise.resolve();
+  try {
+    const bySystemCall = isRoot() ? attachBySystemCall(path, options) : undefined;
+    return { fd: bySystemCall ?? (await attachByHelper(path, options)), release };
+  } catch (error) {
+    await release();
+    throw error;
   }
-  return attachByHelper(path, options);
 }
 
 /** The options that go to the kernel as words, by either way. */
@@ -103,54 +106,37 @@ function helperOptions(options: AttachOptions): string {
     ...kernelOptions(options),
     ...fuse.flags,
     ...(readOnly ? ['ro'] : []),
-    ...(fuse.autoUnmount ? ['auto_unmount'] : []),
   ]
     .map((option) => option.replace(/[\\,]/g, String.raw`\$&`))
     .join(',');
 }
 
-/**
- * fusermount3 passes the descriptor over a socket that it finds by the variable _FUSE_COMMFD. With
- * auto_unmount it stays then, and takes the end of that socket for ours.
- */
-async function attachByHelper(path: string, options: AttachOptions): Promise<Attachment> {
+/** fusermount3 passes the descriptor over a socket that it finds by the variable _FUSE_COMMFD. */
+async function attachByHelper(path: string, options: AttachOptions): Promise<number> {
   const helper = await findHelper();
-  const stays = options.fuse.autoUnmount;
   const pair = new Int32Array(2);
   checkResult(native.socketpair(pair), 'socketpair');
   const [ours, theirs] = [pair[0] ?? -1, pair[1] ?? -1];
   let theirsOpen = true;
-  let oursOpen = true;
-  const closeOurs = (): void => {
-    if (oursOpen) native.close(ours);
-    oursOpen = false;
-  };
   try {
     const child = execa(helper, ['-o', helperOptions(options), '--', path], {
       // execa's types know of descriptors to 9 only; any number does.
       stdio: ['ignore', 'ignore', 'pipe', theirs as 9],
       env: { _FUSE_COMMFD: '3' },
-      ...(stays ? { detached: true, cleanup: false } : { timeout: HELPER_DEADLINE }),
+      timeout: HELPER_DEADLINE,
       reject: false,
     });
     // Ours would keep the socket open after the helper has gone.
     native.close(theirs);
     theirsOpen = false;
     const fd = await native.receiveDescriptor(ours);
-    if (fd < 0) {
-      closeOurs();
-      throw new MountError(helperProblem(path, (await child).stderr));
-    }
+    const result = await child;
+    if (fd < 0) throw new MountError(helperProblem(path, result.stderr));
     native.setNonblocking(fd, true);
-    const release = async (): Promise<void> => {
-      closeOurs();
-      if ((await within(child, HELPER_DEADLINE)) === TOO_LATE) child.kill('SIGKILL');
-    };
-    if (!stays) await release();
-    return { fd, release: stays ? release : () => Promise.resolve() };
+    return fd;
   } finally {
     if (theirsOpen) native.close(theirs);
-    if (!stays) closeOurs();
+    native.close(ours);
   }
 }
 

@@ -15,7 +15,7 @@ export interface FuseOptions {
   readonly allowRoot: boolean;
   /** The kernel checks the mode bits. */
   readonly defaultPermissions: boolean;
-  /** fusermount3 waits for our end, whatever the cause, and unmounts. */
+  /** It is unmounted whatever we die of. */
   readonly autoUnmount: boolean;
   /** An open leaves in the page cache what is there. */
   readonly kernelCache: boolean;
