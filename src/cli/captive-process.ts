@@ -241,7 +241,12 @@ export abstract class CaptiveProcess {
       : `server ${this.name} cannot be killed: process group ${this.#group} is still there`;
   }
 
-  /** Ends a server that went into the background, out of its group: it still has what we gave it. */
+  /** Whether the command has ended and left a server behind, in the background: it has what we gave it. */
+  async livesOn(): Promise<boolean> {
+    return (await processesHolding(this.#socket)).length > 0;
+  }
+
+  /** Ends a server that went into the background, out of its group. */
   async #endStrays(): Promise<string | undefined> {
     const strays = await processesHolding(this.#socket);
     if (strays.length === 0) return undefined;

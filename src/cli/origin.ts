@@ -98,7 +98,6 @@ export class CaptiveOrigin implements Origin {
 
   async connect(): Promise<NbdDisk> {
     const { connectDisk } = await import('../nbd/nbd-disk.js');
-    if (this.#server.exit !== undefined) throw this.#endedEarly(this.#server.exit);
     const address = this.#server.takeAddress();
     const connecting = connectDisk(
       { address, exportName: '' },
@@ -107,8 +106,10 @@ export class CaptiveOrigin implements Origin {
         connections: Math.min(this.#options.connections, this.#server.mostConnections),
       },
     );
-    // The end of the server ends the wait, also where a process that it left behind holds the socket.
-    const ended = this.#server.exited.then((exit): never => {
+    // The end of the server ends the wait.
+    const ended = this.#server.exited.then(async (exit): Promise<NbdDisk> => {
+      // One that goes into the background, as qemu-nbd --fork does, may still answer.
+      if (exit.status === 0 && (await this.#server.livesOn())) return connecting;
       throw this.#endedEarly(exit);
     });
     try {
@@ -132,17 +133,14 @@ export class CaptiveOrigin implements Origin {
   }
 
   #endedEarly(exit: Exit, cause?: unknown): CommandError {
-    const advice =
-      exit.status === 0
-        ? '; it has to stay in the foreground: are there options as --fork or --daemon to leave out?'
-        : '';
-    const message = `${this.name} ${exitText(exit)} before it served the disk${advice}`;
-    return new CommandError(message, { cause });
+    return new CommandError(`${this.name} ${exitText(exit)} before it served the disk`, { cause });
   }
 
   async explainLoss(reason: string): Promise<string> {
     const exit = await within(this.#server.exited, SAME_EVENT);
-    return exit === TOO_LATE ? `${this.name}: ${reason}` : `${this.name} ${exitText(exit)}`;
+    // One in the background has ended long ago, and well.
+    const known = exit !== TOO_LATE && exit.status !== 0;
+    return known ? `${this.name} ${exitText(exit)}` : `${this.name}: ${reason}`;
   }
 
   async close(atOnce: boolean): Promise<string | undefined> {

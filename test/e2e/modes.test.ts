@@ -236,21 +236,32 @@ describe(
     });
 
     describe('a captive server that goes into the background', () => {
-      const refused = async (command: readonly string[]): Promise<void> => {
-        const result = await place.tsnbdfuse(['disk.raw', '[', ...command, ']']);
+      it('is used and ended: qemu-nbd --fork', async () => {
+        await place.file('image', Buffer.alloc(4 * MIB));
+        const server = ['[', 'qemu-nbd', '--fork', '-f', 'raw', 'image', ']'];
+        const mounted = await place.mount(['disk.raw', ...server]);
+        await place.ok('dd', ['if=/dev/urandom', 'of=data', 'bs=1M', 'count=4', 'status=none']);
+        await place.ok('dd', ['if=data', 'of=disk.raw', 'bs=1M', 'status=none']);
+        await unmounts(mounted);
+        await place.ok('cmp', ['data', 'image']);
+      });
+
+      it('is ended when it does not answer', async () => {
+        const script = 'setsid sleep 1000 & while ! pgrep -s 0 sh; do :; done; exit 0';
+        const command = ['--connect-timeout', '2', 'disk.raw', '[', 'sh', '-c', script, ']'];
+        const result = await place.tsnbdfuse(command);
+        assert.equal(result.status, 1);
+        assert.match(result.stderr, /^tsnbdfuse: server sh: no answer within 2 s/);
+      });
+
+      it('is no server when it leaves nothing behind', async () => {
+        const result = await place.tsnbdfuse(['disk.raw', '[', 'true', ']']);
         assert.equal(result.status, 1);
         assert.match(
           result.stderr,
-          /exited with status 0 before it served the disk; it has to stay in the foreground: .*--fork/,
+          /^tsnbdfuse: server true exited with status 0 before it served/,
         );
-      };
-
-      it('is refused and ended: qemu-nbd --fork', async () => {
-        await place.file('image', Buffer.alloc(4 * MIB));
-        await refused(['qemu-nbd', '--fork', '-f', 'raw', 'image']);
       });
-      it('is refused and ended: out of its process group', () =>
-        refused(['sh', '-c', 'setsid sleep 1000 & while ! pgrep -s 0 sh; do :; done; exit 0']));
     });
 
     describe('-C', () => {
