@@ -126,6 +126,7 @@ class DiskMount implements Mount {
   async start(): Promise<void> {
     const file = this.#file;
     const { readOnly } = file;
+    file.counting = false;
     const writeback = this.#options.cache === 'writeback' && !readOnly;
     const end = writeback ? await this.#readEnd() : undefined;
     const fd = await attach(this.#path, { readOnly, source: this.#options.source });
@@ -135,6 +136,7 @@ class DiskMount implements Mount {
       if (!sizeKnown) await this.#mendSize();
       if (!readOnly) await this.#setTimes();
       if (this.#ownFile !== undefined) tuneMount(this.#ownFile.device);
+      file.counting = true;
     } catch (error) {
       file.stop();
       await detach(this.#path, true);
