@@ -98,6 +98,8 @@ export class CaptiveOrigin implements Origin {
 
   async connect(): Promise<NbdDisk> {
     const { connectDisk } = await import('../nbd/nbd-disk.js');
+    const { exit } = this.#server;
+    if (exit !== undefined && !(await this.#livesOn(exit))) throw this.#endedEarly(exit);
     const address = this.#server.takeAddress();
     const connecting = connectDisk(
       { address, exportName: '' },
@@ -108,8 +110,7 @@ export class CaptiveOrigin implements Origin {
     );
     // The end of the server ends the wait.
     const ended = this.#server.exited.then(async (exit): Promise<NbdDisk> => {
-      // One that goes into the background, as qemu-nbd --fork does, may still answer.
-      if (exit.status === 0 && (await this.#server.livesOn())) return connecting;
+      if (await this.#livesOn(exit)) return connecting;
       throw this.#endedEarly(exit);
     });
     try {
@@ -130,6 +131,11 @@ export class CaptiveOrigin implements Origin {
     } finally {
       ended.catch(() => undefined);
     }
+  }
+
+  /** One that goes into the background, as qemu-nbd --fork does, may still answer. */
+  async #livesOn(exit: Exit): Promise<boolean> {
+    return exit.status === 0 && (await this.#server.livesOn());
   }
 
   #endedEarly(exit: Exit, cause?: unknown): CommandError {

@@ -86,6 +86,8 @@ export class DiskFile {
   readonly #writeFailed: DiskFileOptions['writeFailed'];
   /** Of the first write that the disk refused, or 0. */
   writeError = 0;
+  /** Off while a mount is being made: what it asks of itself is for nobody who wants to know the blocks. */
+  counting = true;
   /** How many open handles may write. */
   #writers = 0;
   readonly #tracker: WriteTracker;
@@ -131,7 +133,8 @@ export class DiskFile {
    * become known.
    */
   whenCounted(reply: (attributes: Attributes) => void): void {
-    this.#allocation.refresh(() => reply(this.attributes()));
+    if (this.counting) this.#allocation.refresh(() => reply(this.attributes()));
+    else reply(this.attributes());
   }
 
   /** At once, with what is known by now. */

@@ -1,7 +1,7 @@
 /**
  * Finds the next hole or the next data of a disk, for lseek(2). Tools ask for both in turn all along a
- * file, and a server tells of many extents at once: its last answer is kept, so that it is asked once for
- * what it tells in one answer, and not for each step.
+ * file, and some for the next data again and again out of the same hole, which may take a server hundreds
+ * of answers to pass: what it told is kept, so that it is asked once and not for each step.
  */
 
 import { errno } from '../errno.js';
@@ -11,8 +11,8 @@ import { inTurn } from './parts.js';
 /** The answer to a seek: an errno, or 0 and where it leads. */
 export type SeekReply = (code: number, offset: bigint) => void;
 
-/** How many extents of an answer are kept at the most. */
-const MAX_KEPT = 16384;
+/** How many holes and stretches of data between them are kept at the most. */
+const MAX_KEPT = 65536;
 /**
  * Milliseconds after which a search ends where it has come to: who waits for lseek(2) cannot be killed,
  * and passing over an empty disk of 8 EiB takes two thousand million requests.
@@ -25,7 +25,7 @@ export class HoleFinder {
   readonly #disk: Disk;
   readonly #now: () => number;
   #kept: Stretch | undefined;
-  /** Counts what has made answers untrue, also those that are on their way. */
+  /** Counts how often what was told became untrue, also of searches that are under way. */
   #forgotten = 0;
 
   /** @param now milliseconds */
@@ -47,6 +47,7 @@ export class HoleFinder {
   find(from: bigint, wantHole: boolean, reply: SeekReply): void {
     const { size } = this.#disk.info;
     const end = this.#now() + PATIENCE;
+    const forgotten = this.#forgotten;
     let at = from;
     let stretch = this.#kept;
     let found: bigint | undefined;
@@ -58,7 +59,8 @@ export class HoleFinder {
           if (found !== undefined) return;
           at = stretch.end;
         } else if (this.#now() > end) {
-          found = wantHole ? size : this.#callData(at);
+          if (!wantHole) this.#callData(at);
+          found = wantHole ? size : at;
           return;
         } else {
           yield at;
@@ -68,11 +70,11 @@ export class HoleFinder {
     inTurn(
       places.call(this),
       (place, next) => {
-        const before = this.#forgotten;
         this.#disk.extents(place, size - place, {
           extents: (extents: readonly Extent[]) => {
-            stretch = new Stretch(place, extents);
-            if (before === this.#forgotten) this.#kept = stretch.small();
+            if (stretch?.continues(place) !== true) stretch = new Stretch(place);
+            stretch.add(extents);
+            if (forgotten === this.#forgotten) this.#kept = stretch;
             next.done(0);
           },
           fail: (code) => next.done(code),
@@ -95,29 +97,52 @@ export class HoleFinder {
    * Calling a place data is never wrong. It is kept, so that the search for a hole that follows does not
    * say the opposite.
    */
-  #callData(at: bigint): bigint {
-    this.#kept = new Stretch(at, [{ length: GIVEN_UP_BYTES, hole: false, zero: false }]);
-    return at;
+  #callData(at: bigint): void {
+    if (this.#kept?.continues(at) !== true) this.#kept = new Stretch(at);
+    this.#kept.add([{ length: GIVEN_UP_BYTES, zero: false }]);
   }
 }
 
-/** Extents that follow one another. Where the last search ended the next one begins. */
+interface Run {
+  length: bigint;
+  readonly zero: boolean;
+}
+
+/** Holes and data that follow one another. Where the last search ended the next one begins. */
 class Stretch {
-  readonly end: bigint;
   readonly #start: bigint;
-  readonly #extents: readonly Extent[];
+  #end: bigint;
+  readonly #runs: Run[] = [];
   #index = 0;
-  /** Where the extent of that index starts. */
+  /** Where the run of that index starts. */
   #at: bigint;
 
-  constructor(start: bigint, extents: readonly Extent[]) {
-    this.#start = this.#at = start;
-    this.#extents = extents;
-    this.end = extents.reduce((end, { length }) => end + length, start);
+  constructor(start: bigint) {
+    this.#start = this.#end = this.#at = start;
+  }
+
+  get end(): bigint {
+    return this.#end;
   }
 
   covers(offset: bigint): boolean {
-    return offset >= this.#start && offset < this.end;
+    return offset >= this.#start && offset < this.#end;
+  }
+
+  /** Whether something can be added that starts at an offset. */
+  continues(offset: bigint): boolean {
+    return offset === this.#end && this.#runs.length < MAX_KEPT;
+  }
+
+  /** Neighbours of a kind become one. What there is no room for is left out. */
+  add(extents: readonly Pick<Extent, 'length' | 'zero'>[]): void {
+    for (const { length, zero } of extents) {
+      const last = this.#runs.at(-1);
+      if (last?.zero === zero) last.length += length;
+      else if (this.#runs.length < MAX_KEPT) this.#runs.push({ length, zero });
+      else return;
+      this.#end += length;
+    }
   }
 
   /** @param from that it covers @returns undefined if there is none up to its end */
@@ -126,18 +151,14 @@ class Stretch {
       this.#index = 0;
       this.#at = this.#start;
     }
-    for (let extent = this.#extents[this.#index]; extent !== undefined;) {
-      const end = this.#at + extent.length;
-      if (end > from && extent.zero === wantHole) return from > this.#at ? from : this.#at;
+    for (let run = this.#runs[this.#index]; run !== undefined; run = this.#runs[this.#index]) {
+      const end = this.#at + run.length;
+      if (end > from && run.zero === wantHole) return from > this.#at ? from : this.#at;
+      // The last one may still become longer.
+      if (end === this.#end) return undefined;
       this.#at = end;
-      extent = this.#extents[++this.#index];
+      this.#index++;
     }
     return undefined;
-  }
-
-  /** All of it, or as much as may be kept. */
-  small(): Stretch {
-    if (this.#extents.length <= MAX_KEPT) return this;
-    return new Stretch(this.#start, this.#extents.slice(0, MAX_KEPT));
   }
 }

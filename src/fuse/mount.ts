@@ -150,7 +150,9 @@ class DiskMount implements Mount {
   }
 
   async start(): Promise<void> {
-    const { readOnly, blockSize } = this.#main.file;
+    const { file } = this.#main;
+    const { readOnly, blockSize } = file;
+    file.counting = false;
     const { path } = this.#place;
     const isDirectory = this.#tree.isDirectory;
     const writeback = this.#options.cache === 'writeback' && !readOnly;
@@ -176,6 +178,7 @@ class DiskMount implements Mount {
       if (!sizeKnown) await this.#mender(this.#main)?.mend();
       if (!readOnly && !isDirectory) await this.#setTimes();
       if (this.#own !== undefined) tuneMount(this.#own.device);
+      file.counting = true;
     } catch (error) {
       this.#stopFiles();
       await detach(path, true);

@@ -11,6 +11,7 @@ import {
   SEEK_HOLE,
 } from '../../src/linux.js';
 import { MemoryDisk } from '../support/memory-disk.js';
+import { until } from '../support/mounts.js';
 import type { MemoryDiskOptions } from '../support/memory-disk.js';
 
 const SIZE = 64 * 1024;
@@ -182,6 +183,18 @@ describe('DiskFile: size and attributes', () => {
     write(file, 4096n, 1000);
     assert.equal(file.attributes().blocks, 2n, 'what is written counts at once');
     assert.equal(countBlocks(makeFile({ size: 1000, canExtents: false }).file), 2n);
+  });
+
+  it('counts its blocks again after a write that was under way', async () => {
+    const { file, disk } = makeFile();
+    const held: (() => void)[] = [];
+    const realWrite = disk.write.bind(disk);
+    disk.write = (...all) => void held.push(() => realWrite(...all));
+    const bytes = Buffer.alloc(HEADROOM + 4096, 1);
+    file.write(0n, bytes, HEADROOM, 4096, false, { done: () => undefined });
+    assert.equal(countBlocks(file), 1n, 'the disk does not have it yet');
+    held[0]?.();
+    await until('it is counted', () => countBlocks(file) === 8n);
   });
 
   it('asks the disk anew for who opens it where others may change it', () => {

@@ -61,8 +61,24 @@ describe('the next hole, and the next data', () => {
       at = next;
     }
     assert.equal(at, (map.length - 1) * BLOCK);
+    for (let block = 0; block < map.length; block++) find(finder, block * BLOCK, block % 3 === 0);
     // An answer of this disk tells of four extents.
     assert.equal(disk.log.length, map.length / 4);
+  });
+
+  it('are looked for once behind a hole that takes many answers to pass', () => {
+    const disk = new MemoryDisk({ size: 256 * BLOCK });
+    disk.content.fill(1, 255 * BLOCK);
+    disk.extents = (offset, _length, reply) => {
+      disk.log.push('extents');
+      const zero = offset < 255n * BigInt(BLOCK);
+      reply.extents([{ length: BigInt(BLOCK), hole: zero, zero }]);
+    };
+    const finder = new HoleFinder(disk);
+    for (let block = 0; block < 256; block++) {
+      assert.equal(find(finder, block * BLOCK, false), 255 * BLOCK);
+    }
+    assert.equal(disk.log.length, 256);
   });
 
   it('are asked for again after a change, also by an answer that was on its way', () => {
@@ -86,6 +102,22 @@ describe('the next hole, and the next data', () => {
     const before = disk.log.length;
     find(finder, 0, true);
     assert.equal(disk.log.length, before + 1);
+  });
+
+  it('are not known from before a change to a search that goes on after it', () => {
+    const disk = diskOf('x.x.x.x.x.x.');
+    const held: (() => void)[] = [];
+    const extents = disk.extents.bind(disk);
+    disk.extents = (offset, _length, reply) =>
+      void held.push(() => extents(offset, BigInt(BLOCK), reply));
+    const finder = new HoleFinder(disk);
+    finder.find(0n, true, (code, at) => assert.deepEqual([code, at], [0, BigInt(BLOCK)]));
+    held[0]?.();
+    disk.content.fill(0, 0, BLOCK);
+    finder.forget();
+    held[1]?.();
+    disk.extents = extents;
+    assert.equal(find(finder, 0, true), 0);
   });
 
   it('are those that read as zeroes, whether they are allocated or not', () => {

@@ -4,7 +4,7 @@
  */
 
 import assert from 'node:assert/strict';
-import { chmod, mkdir, readFile, symlink } from 'node:fs/promises';
+import { chmod, readFile, symlink } from 'node:fs/promises';
 import { after, afterEach, before, describe, it } from 'node:test';
 import { dirname } from 'node:path';
 import { TSNBDFUSE, TSNBDKIT, Workplace, until } from '../support/mounts.js';

@@ -12,6 +12,8 @@ export interface Needs {
   readonly root?: boolean;
   /** /dev/fuse can be opened. */
   readonly fuse?: boolean;
+  /** Loop devices can be made. */
+  readonly loop?: boolean;
 }
 
 const FOLDERS = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin'];
@@ -27,11 +29,15 @@ function missing(needs: Needs): string[] {
     if (findProgram(program) === undefined) problems.push(`${program} is not installed`);
   }
   if (needs.root === true && process.getuid?.() !== 0) problems.push('only root can run it');
-  if (needs.fuse === true) {
+  const devices = [
+    ...(needs.fuse === true ? ['/dev/fuse'] : []),
+    ...(needs.loop === true ? ['/dev/loop-control'] : []),
+  ];
+  for (const device of devices) {
     try {
-      accessSync('/dev/fuse', constants.R_OK | constants.W_OK);
+      accessSync(device, constants.R_OK | constants.W_OK);
     } catch {
-      problems.push('/dev/fuse cannot be opened');
+      problems.push(`${device} cannot be opened`);
     }
   }
   return problems;

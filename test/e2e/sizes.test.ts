@@ -1,0 +1,66 @@
+/** Disks of sizes that are hard to count with: as large as there can be, and not round. */
+
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { after, afterEach, before, describe, it } from 'node:test';
+import { Workplace } from '../support/mounts.js';
+import { requires } from '../support/requires.js';
+
+const PROGRAMS = ['nbdkit', 'xfs_io', 'dd', 'tail', 'cmp'];
+/** What is read and written at the end: more than a page, and not a multiple of one. */
+const END = 5001n;
+
+describe('a disk of', requires({ root: true, fuse: true, programs: PROGRAMS }), () => {
+  let place: Workplace;
+
+  before(async () => {
+    place = await Workplace.create();
+    await place.file('disk.raw');
+  });
+  afterEach(() => place.nothingLeft());
+  after(() => place.remove());
+
+  for (const size of [2n ** 63n - 1n, 2n ** 63n - 512n, 2n ** 32n + 1n, 10_000_001n]) {
+    for (const cache of ['writeback', 'writethrough', 'none']) {
+      it(`${size} bytes works up to its end, with --cache=${cache}`, async () => {
+        const server = ['nbdkit', 'memory', String(size)];
+        const mounted = await place.mount([`--cache=${cache}`, 'disk.raw', '[', ...server, ']']);
+        const stat = async (): Promise<bigint[]> =>
+          (await place.ok('stat', ['-c', '%s %b', 'disk.raw'])).trim().split(' ').map(BigInt);
+        const [bytes = 0n, blocks = 0n] = await stat();
+        assert.equal(bytes, size);
+        assert.ok(blocks > 0n && blocks <= (size + 511n) / 512n, `${blocks} blocks`);
+
+        const end = String(END);
+        const zeroes = await place.file('zeroes', Buffer.alloc(Number(END)));
+        await place.ok('sh', ['-c', `tail -c ${end} disk.raw | cmp - ${zeroes}`]);
+        const data = await place.file('data', randomBytes(Number(END)));
+        const at = [`seek=${size - END}`, 'oflag=seek_bytes', `bs=${end}`, 'status=none'];
+        await place.ok('dd', [`if=${data}`, 'of=disk.raw', ...at, 'conv=notrunc,fsync']);
+        await place.ok('sh', ['-c', `tail -c ${end} disk.raw | cmp - ${data}`]);
+        assert.equal((await stat())[0], size);
+
+        const past = ['if=/dev/zero', 'of=disk.raw', 'bs=1', 'count=1', 'conv=notrunc,fsync'];
+        const { status, stderr } = await place.run('dd', [...past, `seek=${size}`]);
+        assert.notEqual(status, 0);
+        assert.match(stderr, /No space left on device|Invalid argument|File too large/);
+        assert.equal((await stat())[0], size);
+
+        const last = String(size - 1n);
+        const seek = async (flag: string, from: string): Promise<string> =>
+          (await place.ok('xfs_io', ['-r', '-c', `seek ${flag} ${from}`, 'disk.raw'])).trim();
+        assert.match(await seek('-d', last), new RegExp(`DATA\\s+${last}$`));
+        assert.match(await seek('-h', last), new RegExp(`HOLE\\s+${size}$`));
+
+        const tail = ['-p', '-o', String(size - END), '-l', String(END - 1n), 'disk.raw'];
+        await place.ok('fallocate', tail);
+        const left = await readFile(data);
+        left.fill(0, 0, Number(END) - 1);
+        await place.file('left', left);
+        await place.ok('sh', ['-c', `tail -c ${end} disk.raw | cmp - left`]);
+        assert.equal((await mounted.unmount('disk.raw')).status, 0);
+      });
+    }
+  }
+});
