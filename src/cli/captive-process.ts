@@ -169,7 +169,7 @@ export abstract class CaptiveProcess {
       if (!groupAlive(group)) {
         // The number of a group without a process may be given to another one.
         void guardian.release();
-        link.release();
+        void this.#releaseDeserted();
       }
       return exit;
     });
@@ -244,6 +244,10 @@ export abstract class CaptiveProcess {
   /** Whether the command has ended and left a server behind, in the background: it has what we gave it. */
   async livesOn(): Promise<boolean> {
     return (await processesHolding(this.#socket)).length > 0;
+  }
+
+  async #releaseDeserted(): Promise<void> {
+    if (!(await this.livesOn())) this.#link.release();
   }
 
   /** Ends a server that went into the background, out of its group. */
