@@ -151,11 +151,12 @@ class DiskMount implements Mount {
 
   async start(): Promise<void> {
     const { file } = this.#main;
-    const { readOnly, blockSize } = file;
+    const { readOnly, blockSize, size } = file;
     file.counting = false;
     const { path } = this.#place;
     const isDirectory = this.#tree.isDirectory;
-    const writeback = this.#options.cache === 'writeback' && !readOnly;
+    // An empty disk has nothing to write back, nor an end that the kernel could be told of.
+    const writeback = this.#options.cache === 'writeback' && !readOnly && size > 0n;
     // A file in a directory has the size that LOOKUP tells.
     const end = writeback && !isDirectory ? await this.#readEnd() : undefined;
     const { source } = this.#options;
@@ -170,7 +171,7 @@ class DiskMount implements Mount {
           writeback,
           openFlags: this.#openFlags(),
           denyOthers: fuse.allowRoot ? process.getuid?.() : undefined,
-          size: this.#disk.info.size,
+          size,
           blockSize,
         },
         end,

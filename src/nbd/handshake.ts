@@ -11,7 +11,6 @@ import type { Dialogue } from '../transport/dialogue.js';
 import {
   BASE_ALLOCATION,
   CLISERV_MAGIC,
-  Command,
   IHAVEOPT,
   Info,
   MAX_STRING,
@@ -28,7 +27,6 @@ import { DEFAULT_LIMITS, UNTOLD_LIMITS, readBlockSizes } from './block-sizes.js'
 import { isError, readOptionReply, refusal, sendOption } from './options.js';
 import type { OptionAnswer } from './options.js';
 import { printable } from './printing.js';
-import { putRequest, requestBytes } from './request.js';
 
 export interface HandshakeOptions {
   readonly exportName: string;
@@ -71,10 +69,6 @@ export function* clientHandshake(options: HandshakeOptions): Dialogue<Negotiated
   }
   if (agreed.size > MAX_SIZE) {
     throw new ProtocolError(`sent an impossible size: ${agreed.size.toString()}`);
-  }
-  if (agreed.size === 0n) {
-    yield* disconnect(agreed.extendedHeaders);
-    throw new HandshakeError(`the export ${exportText(options)} is empty (its size is 0)`);
   }
   if (traceNbd.enabled) {
     const { size, flags, limits, structuredReplies, extendedHeaders, allocationId } = agreed;
@@ -279,13 +273,6 @@ function* stopIfFinal(answer: OptionAnswer): Dialogue<void> {
 function* giveUp(reason: HandshakeError): Dialogue<never> {
   yield* sendOption(Option.ABORT, NO_DATA);
   throw reason;
-}
-
-/** The same once the handshake is over: NBD_CMD_DISC. */
-function* disconnect(extended: boolean): Dialogue<void> {
-  const request = Buffer.alloc(requestBytes(extended));
-  putRequest(request, 0, extended, 0, Command.DISC, 0, 0, 0n, 0);
-  yield* say(request);
 }
 
 /** @throws ProtocolError for an NBD_REP_ACK that carries something */
