@@ -1,23 +1,20 @@
 /** A mount whose server speaks with extended headers. */
 
 import assert from 'node:assert/strict';
-import { randomBytes } from 'node:crypto';
-import { writeFile } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { Command } from '../../src/nbd/constants.js';
+import { exercise, prepare } from '../support/exerciser.js';
 import { FakeServer } from '../support/fake-server.js';
 import { seeded } from '../support/memory-disk.js';
 import { Workplace } from '../support/mounts.js';
 import { requires } from '../support/requires.js';
 
-const DIFFERENTIAL = fileURLToPath(new URL('../support/e2e-differential.js', import.meta.url));
 const STEPS = 80;
 const MIB = 1024 * 1024;
 const GIB = 1n << 30n;
 const TIB = 1n << 40n;
 
-const NEEDED = { root: true, fuse: true, programs: ['fallocate', 'xfs_io'] };
+const NEEDED = { root: true, fuse: true, programs: ['fallocate', 'xfs_io', 'python3'] };
 
 describe('a mount over extended headers', requires(NEEDED), () => {
   let place: Workplace;
@@ -71,18 +68,9 @@ describe('a mount over extended headers', requires(NEEDED), () => {
         extendedHeaders: true,
         random: seeded(seed),
       });
-      const content = Buffer.alloc(size);
-      randomBytes(size / 3).copy(content, size / 4);
-      await writeFile(place.join('model'), content);
-      server.disk.write(0n, content);
+      server.disk.write(0n, await prepare(place, size));
       const mounted = await place.mount([`--cache=${cache}`, 'disk.raw', server.uri]);
-      await place.ok(process.execPath, [
-        DIFFERENTIAL,
-        'disk.raw',
-        'model',
-        String(seed),
-        String(STEPS),
-      ]);
+      await exercise(place, { seed, steps: STEPS, workers: 2 });
       const { status, stderr } = await mounted.unmount('disk.raw');
       assert.deepEqual([status, stderr], [0, '']);
     });
