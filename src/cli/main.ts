@@ -12,6 +12,7 @@ import { version } from './version.js';
 const EXPECTED = new Set([
   'CommandError',
   'MountError',
+  'PartError',
   'UriError',
   'HandshakeError',
   'ErrnoError',
