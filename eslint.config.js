@@ -56,6 +56,24 @@ export default tseslint.config(
     rules: {
       'no-restricted-imports': [
         'error',
+        {
+          patterns: [
+            '**/fuse/*',
+            '**/nbd/*',
+            '**/server/*',
+            '**/cli/*',
+            '**/transport/*',
+            '**/partitions/*',
+          ],
+        },
+      ],
+    },
+  },
+  {
+    files: ['src/partitions/**/*.ts'],
+    rules: {
+      'no-restricted-imports': [
+        'error',
         { patterns: ['**/fuse/*', '**/nbd/*', '**/server/*', '**/cli/*', '**/transport/*'] },
       ],
     },
