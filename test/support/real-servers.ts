@@ -166,7 +166,10 @@ export function startQemuNbd(args: readonly string[]): Promise<RealServer> {
   });
 }
 
-/** @param exports sections of its configuration: `{ disk: { exportname: path, readonly: 'true' } }` */
+/**
+ * @param exports sections of its configuration: `{ disk: { exportname: path, readonly: 'true' } }`, and
+ *   `generic`, what is not about one of them
+ */
 export function startNbdServer(
   exports: Readonly<Record<string, Readonly<Record<string, string>>>>,
 ): Promise<RealServer> {
@@ -176,7 +179,7 @@ export function startNbdServer(
     daemon: true,
     args: ({ config, pidfile }) => ['-C', config, '-p', pidfile],
     config: ({ socket }) =>
-      Object.entries({ generic: { unixsock: socket }, ...exports })
+      Object.entries({ ...exports, generic: { unixsock: socket, ...exports['generic'] } })
         .flatMap(([name, values]) => [
           `[${name}]`,
           ...Object.entries(values).map(([key, value]) => `  ${key} = ${value}`),
