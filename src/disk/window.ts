@@ -48,6 +48,11 @@ export function windowOf(
   }
   const left = disk - offset;
   const { size = left } = asked;
+  if (size > left && offset === 0n) {
+    throw new WindowError(
+      `size ${size.toString()} is more than the disk has, which is ${disk.toString()} bytes`,
+    );
+  }
   if (size > left) {
     throw new WindowError(
       `offset ${offset.toString()} and size ${size.toString()} reach past the end of the disk: there it has ${left.toString()} bytes`,
