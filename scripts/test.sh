@@ -9,7 +9,8 @@ servers=wanted
 if [ -n "${CI:-}" ] && [ "$CI" != false ]; then servers=required; fi
 need_programs $servers qemu-nbd:qemu-utils nbdkit:nbdkit nbd-server:nbd-server \
   nbdcopy:libnbd-bin sgdisk:gdisk fusermount3:fuse3 fio:fio \
-  mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.vfat:dosfstools unshare:util-linux
+  mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.vfat:dosfstools unshare:util-linux \
+  sfdisk:fdisk fdisk:fdisk parted:parted partx:util-linux
 
 build_project
 
