@@ -48,7 +48,10 @@ export default tseslint.config(
   {
     files: ['src/nbd/**/*.ts'],
     rules: {
-      'no-restricted-imports': ['error', { patterns: ['**/fuse/*', '**/server/*', '**/cli/*'] }],
+      'no-restricted-imports': [
+        'error',
+        { patterns: ['**/fuse/*', '**/server/*', '**/cli/*', '**/partitions/*'] },
+      ],
     },
   },
   {
@@ -80,6 +83,11 @@ export default tseslint.config(
   },
   {
     files: ['src/server/**/*.ts'],
-    rules: { 'no-restricted-imports': ['error', { patterns: ['**/fuse/*', '**/cli/*'] }] },
+    rules: {
+      'no-restricted-imports': [
+        'error',
+        { patterns: ['**/fuse/*', '**/cli/*', '**/partitions/*'] },
+      ],
+    },
   },
 );

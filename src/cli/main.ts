@@ -13,6 +13,8 @@ const EXPECTED = new Set([
   'CommandError',
   'MountError',
   'PartError',
+  'PartitionTableError',
+  'WindowError',
   'UriError',
   'HandshakeError',
   'ErrnoError',

@@ -9,7 +9,6 @@ import type { Disk } from '../disk/disk.js';
 import { native } from '../native.js';
 import { partOf } from '../partitions/part.js';
 import type { Part } from '../partitions/part.js';
-import { sectorSizeFor } from '../partitions/table.js';
 import { attach, detach } from './attach.js';
 import type { Attachment } from './attach.js';
 import { OpenFlag } from './constants.js';
@@ -89,8 +88,8 @@ const PAGE = 4096n;
 /**
  * Shows a disk as a file: over a file that exists, or in a directory.
  * @param mountpoint a path, or what `checkMountpoint` found out about it
- * @throws MountError, PartError with a message for the user; ErrnoError if the partition table cannot be
- *   read; nothing is left mounted
+ * @throws MountError, PartError, WindowError, PartitionTableError with a message for the user; nothing
+ *   is left mounted
  */
 export async function mountDisk(
   disk: Disk,
@@ -99,13 +98,14 @@ export async function mountDisk(
 ): Promise<Mount> {
   const place = typeof mountpoint === 'string' ? await checkMountpoint(mountpoint) : mountpoint;
   const whole = fitDisk(disk, MAX_TRANSFER);
-  const sectorSize = sectorSizeFor(disk.info.limits.minimum);
+  // Fitting hides it.
+  const minimumBlock = disk.info.limits.minimum;
   const { part } = options;
-  const shown = part === undefined ? whole : await partOf(whole, part, sectorSize);
+  const shown = part === undefined ? whole : await partOf(whole, part, { minimumBlock });
   if (options.partitions === true && place.name === undefined) {
     throw new MountError(partitionsNeedDirectory(place));
   }
-  const mount = new DiskMount(shown, sectorSize, place, options);
+  const mount = new DiskMount(shown, minimumBlock, place, options);
   await mount.start();
   return mount;
 }
@@ -127,7 +127,7 @@ class DiskMount implements Mount {
   #warnedOverrun = false;
 
   /** @param disk takes any request */
-  constructor(disk: Disk, sectorSize: number, place: Mountpoint, options: MountOptions) {
+  constructor(disk: Disk, minimumBlock: number, place: Mountpoint, options: MountOptions) {
     this.#place = place;
     this.#options = options;
     const fuse = options.fuse ?? NO_FUSE_OPTIONS;
@@ -140,7 +140,7 @@ class DiskMount implements Mount {
       readOnly: options.readOnly || fuse.readOnly,
       trim: options.trim === true,
       shared: !options.exclusive,
-      partitions: options.partitions === true ? { sectorSize } : undefined,
+      partitions: options.partitions === true ? { minimumBlock, warn: options.warn } : undefined,
       writeFailed: (shown, offset, code) => {
         options.warn(
           `writing to ${shown} at ${offset.toString()} failed: ${errnoText(code)}; what was to be written there is lost`,

@@ -7,6 +7,7 @@ import type { DiskFileOptions } from '../disk/disk-file.js';
 import type { Disk } from '../disk/disk.js';
 import type { Mountpoint } from './mountpoint.js';
 import { PartitionFiles } from './partition-files.js';
+import type { PartitionFilesOptions } from './partition-files.js';
 import { Tree } from './tree.js';
 import type { DirectoryOptions, FileNode } from './tree.js';
 import { Views } from './views.js';
@@ -20,8 +21,8 @@ export interface MountedFilesOptions extends DirectoryOptions {
   readonly trim: boolean;
   /** Others may change the disk as well. */
   readonly shared: boolean;
-  /** Show the partitions; the mountpoint is a directory then. Of an MBR with sectors of so many bytes. */
-  readonly partitions: { readonly sectorSize: number } | undefined;
+  /** Show the partitions; the mountpoint is a directory then. */
+  readonly partitions: Pick<PartitionFilesOptions, 'minimumBlock' | 'warn'> | undefined;
   /** Told of the first write to a file that the disk refuses. @param shown as the user would write it */
   readonly writeFailed: (shown: string, offset: bigint, code: number) => void;
   /** Whether somebody has a file open. */
@@ -55,14 +56,11 @@ export class MountedFiles {
       return;
     }
     this.#views = new Views(options.isOpen, options.invalidate);
-    this.#partitions = new PartitionFiles(
-      this.tree,
-      disk,
-      name,
-      options.partitions.sectorSize,
-      (partName, part, start) => this.#addView(partName, part, start),
-      (node) => this.#views?.remove(node),
-    );
+    this.#partitions = new PartitionFiles(this.tree, disk, name, {
+      ...options.partitions,
+      add: (partName, part, start) => this.#addView(partName, part, start),
+      removed: (node) => this.#views?.remove(node),
+    });
     this.main = this.#addView(name, disk, 0n);
   }
 

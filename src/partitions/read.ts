@@ -1,48 +1,75 @@
 /**
- * The partitions of a disk: GPT and MBR, as Linux reads them. Nothing that stands on the disk is trusted:
- * how much is read is bounded, and a table that is damaged or malicious has fewer partitions or none.
+ * Finds the partitions of a disk: a GPT, or the table of a master boot record. What is on the disk is
+ * believed in nothing: a table may come from anybody, and what it says leads to no endless reading and
+ * to no range outside of the disk.
  */
 
 import type { Disk } from '../disk/disk.js';
 import { readGpt } from './gpt.js';
-import { MBR_BYTES, isProtective, readMbr } from './mbr.js';
+import { fits, hasEntries, isProtective, readMbr, RECORD_BYTES } from './mbr.js';
 import { TableReader } from './table-reader.js';
-import { SECTOR_SIZES } from './table.js';
 import type { PartitionTable } from './table.js';
 
-/** Where the first sectors of a table stand, whatever the size of a sector. */
-const HEAD = { offset: 0n, length: 2n * 4096n };
+const SMALL = 512;
+const LARGE = 4096;
+
+export type SectorSize = typeof SMALL | typeof LARGE;
+
+export interface ReadOptions {
+  /** What the table counts in, in bytes, where that is known. Without it, it is found out. */
+  readonly sectorSize?: SectorSize | undefined;
+  /**
+   * The least the server takes, in bytes: a hint for the sector size. By default that of the disk, which
+   * a fitted disk has hidden.
+   */
+  readonly minimumBlock?: number | undefined;
+}
 
 /**
- * @param disk takes any request, as `fitDisk` makes it
- * @param sectorSize in bytes, which an MBR does not tell; a GPT shows it by where its header is
- * @throws ErrnoError if the disk cannot be read
+ * Reads most often less than 20 KiB, and never more than four arrays of 1 MiB or 512 records, one after
+ * the other. It is for the caller to end the disk when that does not answer.
+ *
+ * @param disk of any block limits; it is only read
+ * @throws PartitionTableError if the start of the disk cannot be read
  */
 export async function readPartitions(
   disk: Disk,
-  sectorSize: number = SECTOR_SIZES[0],
+  options: ReadOptions = {},
 ): Promise<PartitionTable> {
   const reader = new TableReader(disk);
-  const found = await find(reader, sectorSize);
-  const partitions = found.partitions.toSorted((a, b) => a.number - b.number);
-  return { ...found, partitions, watched: [HEAD, ...reader.watched] };
+  const likely = (options.minimumBlock ?? disk.info.limits.minimum) >= LARGE ? LARGE : SMALL;
+  const found = await readTable(reader, options.sectorSize, likely);
+  return { extended: [], ...found, watched: reader.ranges() };
 }
 
-async function find(
+type Found = Omit<PartitionTable, 'watched' | 'extended'> & Partial<PartitionTable>;
+
+async function readTable(
   reader: TableReader,
-  sectorSize: number,
-): Promise<Omit<PartitionTable, 'watched'>> {
-  const none = { scheme: 'none', sectorSize, partitions: [] } as const;
-  const first = await reader.read(0n, MBR_BYTES);
-  if (first === undefined) return none;
-  // A GPT alone does not count: an MBR that was made later may not have wiped it.
-  if (isProtective(first)) {
-    for (const size of SECTOR_SIZES) {
-      const partitions = await readGpt(reader, size);
-      if (partitions !== undefined) return { scheme: 'gpt', sectorSize: size, partitions };
-    }
-    return none;
+  known: SectorSize | undefined,
+  likely: SectorSize,
+): Promise<Found> {
+  const nothing = { scheme: 'none', sectorSize: known ?? likely, partitions: [] } as const;
+  const record = await reader.read(0n, RECORD_BYTES);
+  if (record === undefined) return { ...nothing, problems: [] };
+  if (isProtective(record, reader.size)) {
+    // Without a protective record a GPT is a left-over; with one, there is no MBR where the GPT is broken.
+    const sizes = known === undefined ? [likely, likely === SMALL ? LARGE : SMALL] : [known];
+    const gpt = await readGpt(reader, sizes);
+    if (typeof gpt === 'string') return { ...nothing, problems: [gpt] };
+    return { scheme: 'gpt', ...gpt };
   }
-  const partitions = await readMbr(reader, first, sectorSize);
-  return partitions === undefined ? none : { scheme: 'mbr', sectorSize, partitions };
+  if (!hasEntries(record, reader.size)) return { ...nothing, problems: [] };
+  const sectorSize = known ?? mbrSectorSize(record, likely, reader.size);
+  return { scheme: 'mbr', ...(await readMbr(reader, record, sectorSize)) };
+}
+
+/**
+ * A master boot record does not say what it counts in. Sectors are of 512 bytes but where the server
+ * takes no less than 4096; and as it may do so for its own disk's sake, with an image on it that was made
+ * in 512s, the partitions must then also end on the disk. To be wrong would be to write in wrong places,
+ * so that nothing else is guessed, and the user can say it.
+ */
+function mbrSectorSize(record: Buffer, likely: SectorSize, size: bigint): SectorSize {
+  return likely === LARGE && fits(record, LARGE, size) ? LARGE : SMALL;
 }

@@ -1,38 +1,59 @@
-/** Reads what a table may consist of, within the disk and within bounds, and remembers where that was. */
+/** Reads the parts of a disk that a partition table is made of, and keeps which they were. */
 
-import type { Disk } from '../disk/disk.js';
+import { errnoText, ErrnoError } from '../errno.js';
+import { fitDisk } from '../disk/fit.js';
 import { readDisk } from '../disk/promises.js';
-import type { Range } from './table.js';
+import type { Disk } from '../disk/disk.js';
+import { PartitionTableError } from './table.js';
+import type { DiskRange } from './table.js';
 
-/** The most that is read at once; the disk takes it. */
-const MOST = 1024 * 1024;
+/** The longest that is read in one piece: a GPT of 8192 entries of the usual 128 bytes. */
+export const MAX_READ = 1024 * 1024;
 
 export class TableReader {
+  /** Of the disk, in bytes. */
+  readonly size: bigint;
   readonly #disk: Disk;
-  readonly #watched: Range[] = [];
+  readonly #read: DiskRange[] = [];
 
-  /** @param disk takes any request, as `fitDisk` makes it */
   constructor(disk: Disk) {
-    this.#disk = disk;
-  }
-
-  get size(): bigint {
-    return this.#disk.info.size;
-  }
-
-  /** What was read, or tried. */
-  get watched(): readonly Range[] {
-    return this.#watched;
+    this.size = disk.info.size;
+    this.#disk = fitDisk(disk, MAX_READ);
   }
 
   /**
-   * @returns undefined for a range that is not on the disk, or too long
-   * @throws ErrnoError
+   * @param length in bytes, from 1 to MAX_READ
+   * @returns undefined where the disk does not have all of them
+   * @throws PartitionTableError if they cannot be read
    */
   async read(offset: bigint, length: number): Promise<Buffer | undefined> {
-    if (offset < 0n || length <= 0 || length > MOST) return undefined;
-    if (offset + BigInt(length) > this.size) return undefined;
-    this.#watched.push({ offset, length: BigInt(length) });
-    return readDisk(this.#disk, offset, length);
+    if (offset < 0n || offset + BigInt(length) > this.size) return undefined;
+    this.#read.push({ offset, length: BigInt(length) });
+    try {
+      return await readDisk(this.#disk, offset, length);
+    } catch (error) {
+      const why = error instanceof ErrnoError ? errnoText(error.errno) : String(error);
+      throw new PartitionTableError(
+        `the partition table cannot be read, at byte ${offset.toString()}: ${why}`,
+        { cause: error },
+      );
+    }
+  }
+
+  /** All that was read, or tried to, in order and disjoint. */
+  ranges(): DiskRange[] {
+    const sorted = this.#read.toSorted((a, b) => Number(a.offset - b.offset));
+    const merged: DiskRange[] = [];
+    for (const { offset, length } of sorted) {
+      const last = merged.at(-1);
+      if (last === undefined || offset > last.offset + last.length) {
+        merged.push({ offset, length });
+        continue;
+      }
+      const end = offset + length;
+      const longer = end > last.offset + last.length ? end - last.offset : last.length;
+      merged[merged.length - 1] = { offset: last.offset, length: longer };
+    }
+    return merged;
   }
 }

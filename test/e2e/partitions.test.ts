@@ -227,12 +227,12 @@ describe(
       }
 
       for (const [args, message] of [
-        [['--partition', '2'], /^tsnbdfuse: there is no partition 2: the disk has 1, 3\n$/],
+        [['--partition', '2'], /^tsnbdfuse: partition 2 does not exist: the disk has 1, 3\n$/],
+        [['--offset', '8M'], /offset 8388608 is not on the disk, which has 8388608 bytes\n$/],
         [
-          ['--offset', '8M'],
-          /the offset 8388608 is not on the disk; the disk has 8388608 bytes\n$/,
+          ['--offset', '7M', '--size', '2M'],
+          /offset 7340032 and size 2097152 reach past the end of the disk/,
         ],
-        [['--offset', '7M', '--size', '2M'], /2097152 bytes from 7340032 on reach past the end/],
       ] as const) {
         it(`is refused: ${args.join(' ')}`, async () => {
           const { status, stderr } = await place.tsnbdfuse([...args, 'disk.raw', ...server]);
@@ -257,7 +257,7 @@ describe(
         const args = ['--partition', '1', 'disk.raw', ...MEMORY];
         const { status, stderr } = await place.tsnbdfuse(args);
         assert.equal(status, 1);
-        assert.match(stderr, /there is no partition 1: the disk has no partition table\n$/);
+        assert.match(stderr, /partition 1 does not exist: the disk has no partition table\n$/);
       });
     });
 

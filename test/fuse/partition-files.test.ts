@@ -6,7 +6,7 @@ import { MountedFiles } from '../../src/fuse/mounted-files.js';
 import type { FileNode } from '../../src/fuse/tree.js';
 import { HEADROOM } from '../../src/disk/disk.js';
 import { MemoryDisk } from '../support/memory-disk.js';
-import { putMbr } from '../support/partition-tables.js';
+import { putRecord } from '../support/partition-tables.js';
 
 const SIZE = 64 * 1024;
 const PLACE: Mountpoint = {
@@ -22,15 +22,17 @@ describe('partitions as files', () => {
   let disk: MemoryDisk;
   let files: MountedFiles;
   let invalidated: string[];
+  let warnings: string[];
   const open = new Set<string>();
 
   beforeEach(async () => {
     disk = new MemoryDisk({ size: SIZE });
     invalidated = [];
+    warnings = [];
     open.clear();
-    putMbr(disk.content, 0, [
-      { type: 0x83, start: 2, count: 10 },
-      { type: 0x83, start: 20, count: 10 },
+    putRecord(disk.content, 0, [
+      { index: 0, type: 0x83, start: 2, count: 10 },
+      { index: 1, type: 0x83, start: 20, count: 10 },
     ]);
     files = make('disk');
     await files.load();
@@ -47,7 +49,7 @@ describe('partitions as files', () => {
         readOnly: false,
         trim: false,
         shared: false,
-        partitions: { sectorSize: 512 },
+        partitions: { minimumBlock: 512, warn: (line) => warnings.push(line) },
         writeFailed: () => undefined,
         isOpen: (node) => open.has(node.name),
         invalidate: (node, offset, length) => {
@@ -79,9 +81,9 @@ describe('partitions as files', () => {
   };
 
   /** Writes another table, as a partitioning tool does through the file of the disk. */
-  const rewrite = async (entries: Parameters<typeof putMbr>[2]): Promise<void> => {
+  const rewrite = async (entries: Parameters<typeof putRecord>[2]): Promise<void> => {
     const sector = Buffer.alloc(SECTOR);
-    putMbr(sector, 0, entries);
+    putRecord(sector, 0, entries);
     write('disk', 0, sector);
     await files.synced();
   };
@@ -103,9 +105,9 @@ describe('partitions as files', () => {
 
   it('follow the table, before the sync of its writer is answered', async () => {
     await rewrite([
-      { type: 0x83, start: 2, count: 10 },
-      { type: 0, start: 0, count: 0 },
-      { type: 0x83, start: 40, count: 5 },
+      { index: 0, type: 0x83, start: 2, count: 10 },
+      { index: 1, type: 0, start: 0, count: 0 },
+      { index: 2, type: 0x83, start: 40, count: 5 },
     ]);
     assert.deepEqual(names(), ['disk', 'disk1', 'disk3']);
   });
@@ -113,8 +115,8 @@ describe('partitions as files', () => {
   it('stay what they are where the table has not changed them', async () => {
     const [one, two] = [node('disk1'), node('disk2')];
     await rewrite([
-      { type: 0x0c, start: 2, count: 10 },
-      { type: 0x83, start: 21, count: 10 },
+      { index: 0, type: 0x0c, start: 2, count: 10 },
+      { index: 1, type: 0x83, start: 21, count: 10 },
     ]);
     assert.equal(node('disk1'), one);
     assert.notEqual(node('disk2'), two);
@@ -141,7 +143,7 @@ describe('partitions as files', () => {
     const sector = Buffer.alloc(SECTOR);
     write('disk', 0, sector);
     const first = files.synced();
-    putMbr(sector, 0, [{ type: 0x83, start: 50, count: 1 }]);
+    putRecord(sector, 0, [{ index: 0, type: 0x83, start: 50, count: 1 }]);
     write('disk', 0, sector);
     await files.synced();
     await first;
