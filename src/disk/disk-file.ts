@@ -142,8 +142,8 @@ export class DiskFile {
     const blocks = (this.#allocation.bytes + 511n) / 512n;
     return {
       size: this.size,
-      // Never 0 for a disk: tar -S would take it for one hole, without looking.
-      blocks: blocks > 0n ? blocks : 1n,
+      // Never 0 where there are bytes: tar -S would take them for one hole, without looking.
+      blocks: blocks > 0n || this.size === 0n ? blocks : 1n,
       mode: this.#mode,
       uid: this.#uid,
       gid: this.#gid,

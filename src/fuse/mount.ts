@@ -213,6 +213,8 @@ class DiskMount implements Mount {
   async #readEnd(): Promise<FileEnd | undefined> {
     const node = this.#files.main;
     const { disk, size } = node.file;
+    // Nothing has to be told of what the kernel takes an unknown file for.
+    if (size === 0n) return { node, offset: 0n, data: Buffer.alloc(0) };
     const offset = ((size - 1n) / PAGE) * PAGE;
     try {
       return { node, offset, data: await readDisk(disk, offset, Number(size - offset)) };

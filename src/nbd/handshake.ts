@@ -11,7 +11,6 @@ import type { Dialogue } from '../transport/dialogue.js';
 import {
   BASE_ALLOCATION,
   CLISERV_MAGIC,
-  Command,
   IHAVEOPT,
   Info,
   MAX_STRING,
@@ -28,7 +27,6 @@ import { DEFAULT_LIMITS, UNTOLD_LIMITS, readBlockSizes } from './block-sizes.js'
 import { isError, readOptionReply, refusal, sendOption } from './options.js';
 import type { OptionAnswer } from './options.js';
 import { printable } from './printing.js';
-import { putRequest, requestBytes } from './request.js';
 
 export interface HandshakeOptions {
   readonly exportName: string;
@@ -57,8 +55,7 @@ const NO_TLS =
  */
 export function* clientHandshake(options: HandshakeOptions): Dialogue<NegotiatedExport> {
   const offered = yield* greeting();
-  const agreed = yield* offered === undefined ? oldstyle(options) : newstyle(options, offered);
-  return yield* checked(options, agreed);
+  return checked(yield* offered === undefined ? oldstyle(options) : newstyle(options, offered));
 }
 
 /**
@@ -84,7 +81,7 @@ export function* encryptedHandshake(
   options: HandshakeOptions,
   { zeroes }: { readonly zeroes: boolean },
 ): Dialogue<NegotiatedExport> {
-  return yield* checked(options, yield* haggle(options, zeroes));
+  return checked(yield* haggle(options, zeroes));
 }
 
 /** @returns the handshake flags; undefined for a server of the oldest kind */
@@ -113,14 +110,10 @@ function* answerGreeting(offered: number): Dialogue<{ fixed: boolean; zeroes: bo
   };
 }
 
-/** What no server may say of an export, and what it said. */
-function* checked(options: HandshakeOptions, agreed: NegotiatedExport): Dialogue<NegotiatedExport> {
+/** @throws ProtocolError for what no server may say of an export */
+function checked(agreed: NegotiatedExport): NegotiatedExport {
   if (agreed.size > MAX_SIZE) {
     throw new ProtocolError(`sent an impossible size: ${agreed.size.toString()}`);
-  }
-  if (agreed.size === 0n) {
-    yield* disconnect(agreed.extendedHeaders);
-    throw new HandshakeError(`the export ${exportText(options)} is empty (its size is 0)`);
   }
   if (traceNbd.enabled) {
     const { size, flags, limits, structuredReplies, extendedHeaders, allocationId } = agreed;
@@ -326,13 +319,6 @@ function* stopIfFinal(answer: OptionAnswer): Dialogue<void> {
 function* giveUp(reason: HandshakeError): Dialogue<never> {
   yield* sendOption(Option.ABORT, NO_DATA);
   throw reason;
-}
-
-/** The same once the handshake is over: NBD_CMD_DISC. */
-function* disconnect(extended: boolean): Dialogue<void> {
-  const request = Buffer.alloc(requestBytes(extended));
-  putRequest(request, 0, extended, 0, Command.DISC, 0, 0, 0n, 0);
-  yield* say(request);
 }
 
 /** @throws ProtocolError for an NBD_REP_ACK that carries something */
