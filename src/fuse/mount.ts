@@ -161,12 +161,13 @@ class DiskMount implements Mount {
   async start(): Promise<void> {
     const { tree, main } = this.#files;
     const { file } = main;
-    const { readOnly, blockSize } = file;
+    const { readOnly, blockSize, size } = file;
     file.counting = false;
     const { path } = this.#place;
     const { isDirectory } = tree;
     await this.#files.load();
-    const writeback = this.#options.cache === 'writeback' && !readOnly;
+    // An empty disk has nothing to write back, nor an end that the kernel could be told of.
+    const writeback = this.#options.cache === 'writeback' && !readOnly && size > 0n;
     // A file in a directory has the size that LOOKUP tells.
     const end = writeback && !isDirectory ? await this.#readEnd() : undefined;
     const { source } = this.#options;
@@ -181,7 +182,7 @@ class DiskMount implements Mount {
           writeback,
           openFlags: this.#openFlags(),
           denyOthers: fuse.allowRoot ? process.getuid?.() : undefined,
-          size: this.#disk.info.size,
+          size,
           blockSize,
         },
         end,
@@ -213,8 +214,6 @@ class DiskMount implements Mount {
   async #readEnd(): Promise<FileEnd | undefined> {
     const node = this.#files.main;
     const { disk, size } = node.file;
-    // Nothing has to be told of what the kernel takes an unknown file for.
-    if (size === 0n) return { node, offset: 0n, data: Buffer.alloc(0) };
     const offset = ((size - 1n) / PAGE) * PAGE;
     try {
       return { node, offset, data: await readDisk(disk, offset, Number(size - offset)) };

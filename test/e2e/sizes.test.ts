@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { after, afterEach, before, describe, it } from 'node:test';
 import { Workplace } from '../support/mounts.js';
 import { requires } from '../support/requires.js';
@@ -17,6 +17,7 @@ describe('a disk of', requires({ root: true, fuse: true, programs: PROGRAMS }), 
   before(async () => {
     place = await Workplace.create();
     await place.file('disk.raw');
+    await mkdir(place.join('folder'));
   });
   afterEach(() => place.nothingLeft());
   after(() => place.remove());
@@ -60,6 +61,29 @@ describe('a disk of', requires({ root: true, fuse: true, programs: PROGRAMS }), 
         await place.file('left', left);
         await place.ok('sh', ['-c', `tail -c ${end} disk.raw | cmp - left`]);
         assert.equal((await mounted.unmount('disk.raw')).status, 0);
+      });
+    }
+  }
+
+  for (const cache of ['writeback', 'writethrough', 'none']) {
+    for (const mountpoint of ['disk.raw', 'folder']) {
+      it(`no bytes is an empty ${mountpoint}, with --cache=${cache}`, async () => {
+        await place.file('disk.raw', 'what is mounted over');
+        const file = mountpoint === 'folder' ? 'folder/nbd' : mountpoint;
+        const server = ['nbdkit', 'memory', '0'];
+        const mounted = await place.mount([`--cache=${cache}`, mountpoint, '[', ...server, ']']);
+        const stat = (): Promise<string> => place.ok('stat', ['-c', '%s %b', file]);
+        assert.equal(await stat(), '0 0\n');
+        assert.equal(await place.ok('cat', [file]), '');
+        await place.ok('cp', ['/dev/null', file]);
+        await place.ok('sync', [file]);
+        const past = ['if=/dev/zero', `of=${file}`, 'bs=1', 'count=1', 'conv=fsync'];
+        assert.match((await place.run('dd', past)).stderr, /No space left on device/);
+        const seek = await place.ok('xfs_io', ['-r', '-c', 'seek -d 0', file]);
+        assert.match(seek, /DATA\s+EOF/);
+        assert.equal(await stat(), '0 0\n');
+        const { status, stderr } = await mounted.unmount(mountpoint);
+        assert.deepEqual([status, stderr], [0, '']);
       });
     }
   }

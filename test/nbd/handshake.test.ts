@@ -332,6 +332,26 @@ const SUCCESSES: readonly Success[] = [
     },
   },
   {
+    name: 'an empty export, by GO',
+    server: [BEFORE_GO, reply('00000007', '00000003', '0000 0000000000000000 006d'), GO_OK],
+    client: [ASKED_ALL],
+    agreed: { ...AGREED, size: 0n, limits: { ...DEFAULTS, minimum: 1 } },
+  },
+  {
+    name: 'an empty export, oldstyle',
+    options: { exportName: '' },
+    server: [hex(`'NBDMAGIC' 0000420281861253 0000000000000000 0000 0003`), PADDING],
+    client: [],
+    agreed: {
+      size: 0n,
+      flags: 3,
+      limits: { ...DEFAULTS, minimum: 512 },
+      structuredReplies: false,
+      extendedHeaders: false,
+      allocationId: undefined,
+    },
+  },
+  {
     name: 'flags without NBD_FLAG_HAS_FLAGS are no flags',
     server: [BEFORE_GO, reply('00000007', '00000003', '0000 0000000040000000 006c'), GO_OK],
     client: [ASKED_ALL],
