@@ -113,7 +113,6 @@ export async function mountDisk(
 class DiskMount implements Mount {
   readonly ended: Promise<MountEnd>;
   readonly #place: Mountpoint;
-  readonly #disk: Disk;
   readonly #files: MountedFiles;
   readonly #options: MountOptions;
   readonly #fuse: FuseOptions;
@@ -132,7 +131,6 @@ class DiskMount implements Mount {
     this.#options = options;
     const fuse = options.fuse ?? NO_FUSE_OPTIONS;
     this.#fuse = fuse;
-    this.#disk = disk;
     this.#files = new MountedFiles(disk, place, {
       uid: fuse.uid ?? process.getuid?.() ?? 0,
       gid: fuse.gid ?? process.getgid?.() ?? 0,

@@ -173,13 +173,15 @@ export function startQemuNbd(args: readonly string[]): Promise<RealServer> {
 export function startNbdServer(
   exports: Readonly<Record<string, Readonly<Record<string, string>>>>,
 ): Promise<RealServer> {
+  const { generic, ...others } = exports;
   return start({
     program: 'nbd-server',
     // In the foreground it serves one client and ends.
     daemon: true,
     args: ({ config, pidfile }) => ['-C', config, '-p', pidfile],
     config: ({ socket }) =>
-      Object.entries({ ...exports, generic: { unixsock: socket, ...exports['generic'] } })
+      // It wants this one first.
+      Object.entries({ generic: { unixsock: socket, ...generic }, ...others })
         .flatMap(([name, values]) => [
           `[${name}]`,
           ...Object.entries(values).map(([key, value]) => `  ${key} = ${value}`),
