@@ -48,11 +48,32 @@ export default tseslint.config(
   {
     files: ['src/nbd/**/*.ts'],
     rules: {
-      'no-restricted-imports': ['error', { patterns: ['**/fuse/*', '**/server/*', '**/cli/*'] }],
+      'no-restricted-imports': [
+        'error',
+        { patterns: ['**/fuse/*', '**/server/*', '**/cli/*', '**/partitions/*'] },
+      ],
     },
   },
   {
     files: ['src/disk/**/*.ts'],
+    rules: {
+      'no-restricted-imports': [
+        'error',
+        {
+          patterns: [
+            '**/fuse/*',
+            '**/nbd/*',
+            '**/server/*',
+            '**/cli/*',
+            '**/transport/*',
+            '**/partitions/*',
+          ],
+        },
+      ],
+    },
+  },
+  {
+    files: ['src/partitions/**/*.ts'],
     rules: {
       'no-restricted-imports': [
         'error',
@@ -62,6 +83,11 @@ export default tseslint.config(
   },
   {
     files: ['src/server/**/*.ts'],
-    rules: { 'no-restricted-imports': ['error', { patterns: ['**/fuse/*', '**/cli/*'] }] },
+    rules: {
+      'no-restricted-imports': [
+        'error',
+        { patterns: ['**/fuse/*', '**/cli/*', '**/partitions/*'] },
+      ],
+    },
   },
 );

@@ -8,8 +8,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 servers=wanted
 if [ -n "${CI:-}" ] && [ "$CI" != false ]; then servers=required; fi
 need_programs $servers qemu-nbd:qemu-utils nbdkit:nbdkit nbd-server:nbd-server \
-  nbdcopy:libnbd-bin sgdisk:gdisk fusermount3:fuse3 fio:fio nc:netcat-openbsd \
-  mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.vfat:dosfstools unshare:util-linux losetup:mount
+  nbdcopy:libnbd-bin openssl:openssl sgdisk:gdisk fusermount3:fuse3 fio:fio nc:netcat-openbsd \
+  mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.vfat:dosfstools unshare:util-linux losetup:mount \
+  sfdisk:fdisk fdisk:fdisk parted:parted partx:util-linux python3:python3 setpriv:util-linux
 
 build_project
 

@@ -41,11 +41,15 @@ export type CommandLine =
 export const USAGE = `usage: tsnbdfuse ${FORMS}
        tsnbdfuse --help`;
 
+/** The command whose scripts run here when we have its name. */
+const PREDECESSOR = 'nbdfuse';
+
 /**
  * @param args without those of the interpreter
+ * @param calledAs as `nbdfuse` a write is at the server when it returns, which its scripts may count on
  * @throws UsageError
  */
-export function parseCommandLine(args: readonly string[]): CommandLine {
+export function parseCommandLine(args: readonly string[], calledAs = 'tsnbdfuse'): CommandLine {
   const program = makeProgram();
   const { ours, mode } = splitArguments(args, program, ALIASES);
   try {
@@ -67,7 +71,7 @@ export function parseCommandLine(args: readonly string[]): CommandLine {
     kind: 'mount',
     ...destination(program.args, mode),
     readOnly: options.readonly === true || fuse.readOnly,
-    cache: options.cache,
+    cache: options.cache ?? (calledAs === PREDECESSOR ? 'writethrough' : 'writeback'),
     connections: options.connections,
     fuse,
     pidfile: options.pidfile,

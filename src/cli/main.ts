@@ -12,6 +12,9 @@ import { version } from './version.js';
 const EXPECTED = new Set([
   'CommandError',
   'MountError',
+  'PartError',
+  'PartitionTableError',
+  'WindowError',
   'UriError',
   'HandshakeError',
   'ErrnoError',
@@ -19,13 +22,14 @@ const EXPECTED = new Set([
 
 /**
  * @param args without those of the interpreter
+ * @param calledAs the name of the command, which may be a link
  * @returns the exit status; never rejects
  */
-export async function main(args: readonly string[]): Promise<number> {
+export async function main(args: readonly string[], calledAs: string): Promise<number> {
   surviveClosedOutput();
   let commandLine: CommandLine;
   try {
-    commandLine = parseCommandLine(args);
+    commandLine = parseCommandLine(args, calledAs);
   } catch (error) {
     if (!(error instanceof UsageError)) return await reportError(error);
     say(error.message);

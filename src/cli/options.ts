@@ -75,7 +75,7 @@ function parseWindowSize(text: string): bigint {
 
 export interface Options {
   readonly readonly?: true;
-  readonly cache: Cache;
+  readonly cache?: Cache;
   readonly connections: number;
   readonly o?: readonly string[];
   readonly pidfile?: string;
@@ -113,7 +113,8 @@ export function makeProgram(): Command {
       .addOption(
         new Option('--cache <mode>', 'use of the page cache by writes')
           .choices(CACHES)
-          .default('writeback'),
+          // It depends on the name that we are called by.
+          .default(undefined, 'writeback'),
       )
       .option('-P, --pidfile <file>', 'write the process id there once mounted')
       .option(

@@ -6,6 +6,7 @@ import type { CaptiveProcess } from './captive-process.js';
 import { TOO_LATE, within } from '../deadline.js';
 import { CommandError } from './errors.js';
 import { exitText } from './exit.js';
+import { say } from './messages.js';
 import type { Exit } from './exit.js';
 
 /** Milliseconds in which the end of a connection and the end of its server belong together. */
@@ -58,7 +59,7 @@ export class ServerOrigin implements Origin {
   async connect(): Promise<NbdDisk> {
     const { connectDisk } = await import('../nbd/nbd-disk.js');
     const { signal } = this.#unwanted;
-    const options = { ...this.#connecting, signal };
+    const options = { ...this.#connecting, signal, warn: say };
     // Each would be a login of its own, and may ask for a password.
     const single = this.#target.address.kind === 'ssh';
     return connectDisk(this.#target, single ? { ...options, connections: 1 } : options);

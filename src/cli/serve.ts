@@ -5,9 +5,10 @@ import { constants } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { errnoText } from '../errno.js';
-import { checkMountpoint, unmountCommand } from '../fuse/mountpoint.js';
+import { checkMountpoint, partitionsNeedDirectory, unmountCommand } from '../fuse/mountpoint.js';
 import type { Mountpoint } from '../fuse/mountpoint.js';
 import type { Mount, MountEnd } from '../fuse/mount.js';
+import type { Part } from '../partitions/part.js';
 import type { NbdDisk } from '../nbd/nbd-disk.js';
 import { traceMain } from '../trace.js';
 import type { MountCommand } from './command-line.js';
@@ -42,6 +43,9 @@ export async function serve(command: MountCommand, interruptions: Interruptions)
   checkInherited(command.source);
   // In the order of their cost; the server is not started before all that can fail without it is known.
   const mountpoint = await checkMountpoint(command.mountpoint);
+  if (command.partitions && mountpoint.name === undefined) {
+    throw new CommandError(partitionsNeedDirectory(mountpoint));
+  }
   await checkFuse();
   const pidfile =
     command.pidfile === undefined ? undefined : await Pidfile.prepare(command.pidfile);
@@ -62,6 +66,11 @@ export async function serve(command: MountCommand, interruptions: Interruptions)
     await origin.close(false);
     throw error;
   }
+}
+
+function partOfCommand({ partition, window }: MountCommand): Part | undefined {
+  if (partition !== undefined) return { kind: 'partition', number: partition };
+  return window === undefined ? undefined : { kind: 'range', ...window };
 }
 
 function warnHidden({ shown, shownFile }: Mountpoint): void {
@@ -178,6 +187,8 @@ class Session {
       readOnly: this.#command.readOnly,
       cache: this.#command.cache,
       trim: this.#command.trim,
+      part: partOfCommand(this.#command),
+      partitions: this.#command.partitions,
       exclusive: this.#origin.exclusive,
       source: this.#origin.mountSource,
       fuse: this.#command.fuse,

@@ -1,9 +1,11 @@
 /** The entry point of bin/tsnbdfuse. */
 
+import { basename } from 'node:path';
 import { traceMain } from '../trace.js';
 import { main } from './main.js';
 
-process.exitCode = await main(process.argv.slice(2));
+const [, calledAs = '', ...args] = process.argv;
+process.exitCode = await main(args, basename(calledAs));
 
 // All that held the event loop is closed by now, so that the process ends by itself. Were anything
 // forgotten (a bug that this trace helps to find), a user should not have to look at a command that

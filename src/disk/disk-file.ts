@@ -142,7 +142,7 @@ export class DiskFile {
     const blocks = (this.#allocation.bytes + 511n) / 512n;
     return {
       size: this.size,
-      // Never 0 where there is something: tar -S would take it for one hole, without looking.
+      // Never 0 where there are bytes: tar -S would take them for one hole, without looking.
       blocks: blocks > 0n || this.size === 0n ? blocks : 1n,
       mode: this.#mode,
       uid: this.#uid,

@@ -40,6 +40,12 @@ export class Handles {
     return latest;
   }
 
+  /** Whether somebody has a file open. */
+  has(node: FileNode): boolean {
+    for (const handle of this.#handles.values()) if (handle.node === node) return true;
+    return false;
+  }
+
   isForWriting(fh: bigint): boolean {
     return this.#handles.get(fh)?.forWriting ?? false;
   }

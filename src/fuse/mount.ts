@@ -1,14 +1,14 @@
 /** A disk, mounted as a file. */
 
 import { utimes } from 'node:fs/promises';
-import { join } from 'node:path';
 import { TOO_LATE, within } from '../deadline.js';
 import { errno, errnoText } from '../errno.js';
 import { fitDisk } from '../disk/fit.js';
-import { DiskFile } from '../disk/disk-file.js';
 import { readDisk } from '../disk/promises.js';
 import type { Disk } from '../disk/disk.js';
 import { native } from '../native.js';
+import { partOf } from '../partitions/part.js';
+import type { Part } from '../partitions/part.js';
 import { attach, detach } from './attach.js';
 import type { Attachment } from './attach.js';
 import { OpenFlag } from './constants.js';
@@ -16,16 +16,16 @@ import { MountError } from './errors.js';
 import { MAX_TRANSFER } from './init.js';
 import { NO_FUSE_OPTIONS, filePermissions } from './mount-options.js';
 import type { FuseOptions } from './mount-options.js';
-import { checkMountpoint } from './mountpoint.js';
+import { checkMountpoint, partitionsNeedDirectory } from './mountpoint.js';
 import type { Mountpoint } from './mountpoint.js';
 import { tuneMount } from './bdi.js';
 import type { ProtocolOptions } from './protocol.js';
 import { traceMain } from '../trace.js';
+import { MountedFiles } from './mounted-files.js';
 import { OwnMount } from './own-mount.js';
 import { FuseSession } from './session.js';
 import type { FileEnd } from './session.js';
 import { SizeMender } from './size-mender.js';
-import { Tree } from './tree.js';
 import type { FileNode } from './tree.js';
 
 /** How what is written reaches the disk: when the kernel sees fit, at once, or past the page cache. */
@@ -40,6 +40,10 @@ export interface MountOptions {
   readonly trim?: boolean;
   /** Shown in /proc/mounts. */
   readonly source: string;
+  /** Show this part in the place of the disk. */
+  readonly part?: Part | undefined;
+  /** Show the partitions beside the disk. */
+  readonly partitions?: boolean;
   /** The options of -o, where there are any. */
   readonly fuse?: FuseOptions | undefined;
   /** For what goes wrong while mounted: one line, without a prefix. */
@@ -73,6 +77,8 @@ export interface MountEnd {
 const START_DEADLINE = 10_000;
 /** Milliseconds for requests that are under way when the mount ends, and for the last flush. */
 const END_DEADLINE = 30_000;
+/** Milliseconds for what the kernel is being told about its page cache when the mount ends. */
+const INVALIDATE_DEADLINE = 5_000;
 /** Milliseconds that a writer past the end waits at the most for the size to be mended. */
 const MEND_DEADLINE = 5_000;
 
@@ -82,7 +88,8 @@ const PAGE = 4096n;
 /**
  * Shows a disk as a file: over a file that exists, or in a directory.
  * @param mountpoint a path, or what `checkMountpoint` found out about it
- * @throws MountError with a message for the user; nothing is left mounted
+ * @throws MountError, PartError, WindowError, PartitionTableError with a message for the user; nothing
+ *   is left mounted
  */
 export async function mountDisk(
   disk: Disk,
@@ -90,7 +97,15 @@ export async function mountDisk(
   options: MountOptions,
 ): Promise<Mount> {
   const place = typeof mountpoint === 'string' ? await checkMountpoint(mountpoint) : mountpoint;
-  const mount = new DiskMount(disk, place, options);
+  const whole = fitDisk(disk, MAX_TRANSFER);
+  // Fitting hides it.
+  const minimumBlock = disk.info.limits.minimum;
+  const { part } = options;
+  const shown = part === undefined ? whole : await partOf(whole, part, { minimumBlock });
+  if (options.partitions === true && place.name === undefined) {
+    throw new MountError(partitionsNeedDirectory(place));
+  }
+  const mount = new DiskMount(shown, minimumBlock, place, options);
   await mount.start();
   return mount;
 }
@@ -98,9 +113,7 @@ export async function mountDisk(
 class DiskMount implements Mount {
   readonly ended: Promise<MountEnd>;
   readonly #place: Mountpoint;
-  readonly #disk: Disk;
-  readonly #tree: Tree;
-  readonly #main: FileNode;
+  readonly #files: MountedFiles;
   readonly #options: MountOptions;
   readonly #fuse: FuseOptions;
   readonly #resolveEnded: (end: MountEnd) => void;
@@ -112,36 +125,30 @@ class DiskMount implements Mount {
   #ending = false;
   #warnedOverrun = false;
 
-  constructor(disk: Disk, place: Mountpoint, options: MountOptions) {
+  /** @param disk takes any request */
+  constructor(disk: Disk, minimumBlock: number, place: Mountpoint, options: MountOptions) {
     this.#place = place;
     this.#options = options;
     const fuse = options.fuse ?? NO_FUSE_OPTIONS;
     this.#fuse = fuse;
-    this.#disk = fitDisk(disk, MAX_TRANSFER);
-    const owner = {
+    this.#files = new MountedFiles(disk, place, {
       uid: fuse.uid ?? process.getuid?.() ?? 0,
       gid: fuse.gid ?? process.getgid?.() ?? 0,
       permissions: filePermissions(fuse),
-    };
-    const file = new DiskFile(this.#disk, {
-      ...owner,
       readOnly: options.readOnly || fuse.readOnly,
       trim: options.trim === true,
       shared: !options.exclusive,
-      writeFailed: (offset, code) => {
+      partitions: options.partitions === true ? { minimumBlock, warn: options.warn } : undefined,
+      writeFailed: (shown, offset, code) => {
         options.warn(
-          `writing to ${place.shownFile} at ${offset.toString()} failed: ${errnoText(code)}; what was to be written there is lost`,
+          `writing to ${shown} at ${offset.toString()} failed: ${errnoText(code)}; what was to be written there is lost`,
         );
       },
+      isOpen: (node) => this.#session?.protocol.handles.has(node) ?? false,
+      invalidate: async (node, offset, length) => {
+        await this.#session?.invalidate(node, offset, length);
+      },
     });
-    if (place.name === undefined) {
-      const { tree, node } = Tree.ofFile(file);
-      this.#tree = tree;
-      this.#main = node;
-    } else {
-      this.#tree = Tree.ofDirectory(owner);
-      this.#main = this.#tree.add(place.name, file);
-    }
     let resolve: (end: MountEnd) => void = () => undefined;
     this.ended = new Promise((settle) => {
       resolve = settle;
@@ -150,11 +157,13 @@ class DiskMount implements Mount {
   }
 
   async start(): Promise<void> {
-    const { file } = this.#main;
+    const { tree, main } = this.#files;
+    const { file } = main;
     const { readOnly, blockSize, size } = file;
     file.counting = false;
     const { path } = this.#place;
-    const isDirectory = this.#tree.isDirectory;
+    const { isDirectory } = tree;
+    await this.#files.load();
     // An empty disk has nothing to write back, nor an end that the kernel could be told of.
     const writeback = this.#options.cache === 'writeback' && !readOnly && size > 0n;
     // A file in a directory has the size that LOOKUP tells.
@@ -176,12 +185,12 @@ class DiskMount implements Mount {
         },
         end,
       );
-      if (!sizeKnown) await this.#mender(this.#main)?.mend();
+      if (!sizeKnown) await this.#mender(main)?.mend();
       if (!readOnly && !isDirectory) await this.#setTimes();
       if (this.#own !== undefined) tuneMount(this.#own.device);
       file.counting = true;
     } catch (error) {
-      this.#stopFiles();
+      this.#files.stop();
       await detach(path, true);
       if (this.#session === undefined) native.close(fd);
       else this.#session.close();
@@ -201,7 +210,7 @@ class DiskMount implements Mount {
 
   /** The last page of the file, or what there is of it; undefined where it cannot be read. */
   async #readEnd(): Promise<FileEnd | undefined> {
-    const node = this.#main;
+    const node = this.#files.main;
     const { disk, size } = node.file;
     const offset = ((size - 1n) / PAGE) * PAGE;
     try {
@@ -219,12 +228,13 @@ class DiskMount implements Mount {
       const timer = setTimeout(() => {
         reject(new MountError('the kernel did not start the mount within 10 s'));
       }, START_DEADLINE);
-      this.#session = new FuseSession(fd, this.#tree, protocol, end, {
+      this.#session = new FuseSession(fd, this.#files.tree, protocol, end, {
         started: (sizeKnown) => {
           clearTimeout(timer);
           resolve(sizeKnown);
         },
         overrun: (node) => this.#overrun(node),
+        synced: () => this.#files.synced(),
         ended: (error) => {
           clearTimeout(timer);
           reject(new MountError(error?.message ?? 'the mount ended before it was of use'));
@@ -240,19 +250,16 @@ class DiskMount implements Mount {
    */
   async #setTimes(): Promise<void> {
     const time = new Date();
-    await this.#own?.use('setting the times', this.#main.name, (path) => utimes(path, time, time));
-  }
-
-  /** As the user would write it. */
-  #shownFile(node: FileNode): string {
-    return node.name === '' ? this.#place.shownFile : join(this.#place.shown, node.name);
+    await this.#own?.use('setting the times', this.#files.main.name, (path) =>
+      utimes(path, time, time),
+    );
   }
 
   async #overrun(node: FileNode): Promise<void> {
     if (!this.#warnedOverrun) {
       this.#warnedOverrun = true;
       this.#options.warn(
-        `something was written past the end of ${this.#shownFile(node)}, which has ${node.file.size.toString()} bytes: no space left on device`,
+        `something was written past the end of ${this.#files.shown(node)}, which has ${node.file.size.toString()} bytes: no space left on device`,
       );
     }
     const mended = this.#mender(node)?.mend();
@@ -264,11 +271,6 @@ class DiskMount implements Mount {
     const mender = this.#menders.get(node) ?? new SizeMender(node, this.#own);
     this.#menders.set(node, mender);
     return mender;
-  }
-
-  /** They ask the disk nothing more by themselves. */
-  #stopFiles(): void {
-    for (const { file } of this.#tree.files()) file.stop();
   }
 
   async unmount({ lazy }: { readonly lazy: boolean }): Promise<number> {
@@ -292,15 +294,19 @@ class DiskMount implements Mount {
     this.#ending = true;
     for (const mender of this.#menders.values()) mender.stop();
     const session = this.#session;
+    // A thread that tells the kernel something may wait for requests that we would not read any more.
+    if (session !== undefined) {
+      const told = await within(session.invalidated(), INVALIDATE_DEADLINE);
+      if (told === TOO_LATE) await this.#own?.abort();
+    }
     // Who still has the file open could otherwise keep us busy for ever.
     session?.stop();
-    this.#stopFiles();
+    this.#files.stop();
     const answered = new Promise<void>((resolve) => {
       if (session === undefined) resolve();
       else session.protocol.whenIdle(resolve);
     });
-    const files = this.#tree.files().map(({ file }) => file);
-    const flushed = answered.then(() => syncAll(files));
+    const flushed = answered.then(() => this.#files.syncAll());
     const outcome = await within(flushed, END_DEADLINE);
     const flushError = outcome === TOO_LATE ? errno.ETIMEDOUT : outcome;
     session?.close();
@@ -309,16 +315,8 @@ class DiskMount implements Mount {
       await detach(this.#place.path, true);
     }
     await this.#attachment?.release();
-    const writeError = files.find((file) => file.writeError !== 0)?.writeError ?? 0;
+    const { writeError } = this.#files;
     const end: MountEnd = { flushError, writeError };
     this.#resolveEnded(error === undefined ? end : { ...end, error });
   }
-}
-
-/** @returns the first error, or 0 */
-async function syncAll(files: readonly DiskFile[]): Promise<number> {
-  const codes = await Promise.all(
-    files.map((file) => new Promise<number>((resolve) => file.sync({ done: resolve }))),
-  );
-  return codes.find((code) => code !== 0) ?? 0;
 }

@@ -235,3 +235,8 @@ async function checkWritable(path: string, shown: string): Promise<void> {
     );
   }
 }
+
+/** A line for a user who asks for what a file as mountpoint cannot show. */
+export function partitionsNeedDirectory({ shown }: Mountpoint): string {
+  return `partitions are files beside the disk, which takes a directory: mkdir dir, and then dir/disk.raw in the place of ${shown}`;
+}

@@ -277,7 +277,12 @@ function syncThen(
   // Who does not write again after a write past the end is told at the close.
   const overrun = protocol.handles.takeOverrun(fh);
   request.node.file.syncHandle(fh, {
-    done: (code) => done(code === 0 && overrun ? errno.ENOSPC : code),
+    done: (code) => {
+      const settled = protocol.synced();
+      const result = code === 0 && overrun ? errno.ENOSPC : code;
+      if (settled === undefined) done(result);
+      else void settled.then(() => done(result));
+    },
   });
 }
 
@@ -289,7 +294,13 @@ export const release: Operation = (protocol, request) => {
     return;
   }
   // A mapping outlives the close and may have been written since. Nobody hears of an error here.
-  handle.node.file.releaseHandle(fh, handle.forWriting, { done: () => request.done(0) });
+  handle.node.file.releaseHandle(fh, handle.forWriting, {
+    done: () => {
+      const settled = protocol.synced();
+      if (settled === undefined) request.done(0);
+      else void settled.then(() => request.done(0));
+    },
+  });
 };
 
 export const fallocate: Operation = (_protocol, request) => {

@@ -4,7 +4,7 @@
  */
 
 import { constants } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { deviceNumbers } from '../device-number.js';
 import { traceMain } from '../trace.js';
@@ -33,6 +33,16 @@ export class OwnMount {
   /** Whether the mount is still in its place. */
   async isMounted(): Promise<boolean> {
     return (await findMount(this.path))?.device === this.device;
+  }
+
+  /** Ends the connection to the kernel by force: all that waits for us in it fails, also in other threads. */
+  async abort(): Promise<void> {
+    const minor = this.device.split(':')[1] ?? '';
+    try {
+      await writeFile(`/sys/fs/fuse/connections/${minor}/abort`, '1');
+    } catch (error) {
+      traceMain('the connection to the kernel cannot be ended: %s', error);
+    }
   }
 
   /**

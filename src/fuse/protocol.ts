@@ -40,6 +40,11 @@ export interface KernelChannel {
    * is. Resolves when that is mended, or cannot be; never rejects.
    */
   overrun(node: FileNode): Promise<void>;
+  /**
+   * What was written to a file is on the disk, and others that show the same may have to follow before
+   * that is answered. Undefined where there is nothing to wait for; never rejects.
+   */
+  synced(): Promise<unknown> | undefined;
 }
 
 /** Milliseconds that a READ may still take after a signal. */
@@ -161,6 +166,10 @@ export class FuseProtocol {
     return this.#channel.send(bytes, start, length);
   }
 
+  synced(): Promise<unknown> | undefined {
+    return this.#channel.synced();
+  }
+
   started(agreed: { readonly writeback: boolean }): void {
     this.#channel.started(agreed);
   }
@@ -210,6 +219,21 @@ export class FuseProtocol {
     view.setBigInt64(OUT_HEADER_BYTES + 8, -1n, true);
     view.setBigInt64(OUT_HEADER_BYTES + 16, 0n, true);
     this.send(bytes, 0, length);
+  }
+
+  /**
+   * FUSE_NOTIFY_INVAL_INODE of a range: takes it out of the page cache. The kernel writes back what is
+   * dirty there and waits for what is being read, all of which asks us: it is not to be sent from here.
+   */
+  invalidation(node: FileNode, offset: bigint, length: bigint): Buffer {
+    const message = Buffer.alloc(OUT_HEADER_BYTES + 24);
+    const view = viewOf(message);
+    view.setUint32(0, message.length, true);
+    view.setInt32(4, Notify.INVAL_INODE, true);
+    view.setBigUint64(OUT_HEADER_BYTES, BigInt(node.id), true);
+    view.setBigInt64(OUT_HEADER_BYTES + 8, offset, true);
+    view.setBigInt64(OUT_HEADER_BYTES + 16, length, true);
+    return message;
   }
 
   /**

@@ -1,5 +1,6 @@
 /** The life of a mount on /dev/fuse: reads requests while there is room for them, and sends replies. */
 
+import { write } from 'node:fs';
 import { errno, errnoName } from '../errno.js';
 import { READABLE, native } from '../native.js';
 import type { PollWatcher } from '../native.js';
@@ -32,6 +33,7 @@ export interface SessionEvents {
    */
   started(sizeKnown: boolean): void;
   overrun(node: FileNode): Promise<void>;
+  synced(): Promise<unknown> | undefined;
   /** The mount is gone. @param error what went wrong, if it did not just end */
   ended(error?: Error): void;
 }
@@ -42,6 +44,7 @@ export class FuseSession {
   readonly #watcher: PollWatcher;
   readonly #arena: RequestArena;
   readonly #events: SessionEvents;
+  readonly #invalidations = new Set<Promise<void>>();
   #over = false;
   #closed = false;
 
@@ -70,6 +73,7 @@ export class FuseSession {
         events.started(!writeback || tree.isDirectory || stored >= 0);
       },
       overrun: (node) => events.overrun(node),
+      synced: () => events.synced(),
     });
     this.#watcher = new native.PollWatcher(fd, (status) => {
       this.#readable();
@@ -122,6 +126,34 @@ export class FuseSession {
       traceFuse('the kernel refused a message of %d bytes: %s', length, errnoName(-result));
     }
     return result;
+  }
+
+  /**
+   * Takes a range of a file out of the page cache. The kernel may ask us meanwhile, so that it is told by
+   * another thread; and over a descriptor of its own, whose number is not used again before that is over.
+   * Never rejects.
+   */
+  invalidate(node: FileNode, offset: bigint, length: bigint): Promise<void> {
+    if (this.#over) return Promise.resolve();
+    const fd = native.dup(this.#fd);
+    if (fd < 0) return Promise.resolve();
+    const message = this.protocol.invalidation(node, offset, length);
+    const done = new Promise<void>((resolve) => {
+      write(fd, message, (error) => {
+        // ENOENT: the kernel does not know the file, and so has nothing of it.
+        if (error !== null) traceFuse('invalidating %s: %s', node.name, error.message);
+        native.close(fd);
+        this.#invalidations.delete(done);
+        resolve();
+      });
+    });
+    this.#invalidations.add(done);
+    return done;
+  }
+
+  /** Resolves when the kernel has taken all that `invalidate` has told it. */
+  async invalidated(): Promise<void> {
+    await Promise.all(this.#invalidations);
   }
 
   #end(error?: Error): void {

@@ -45,6 +45,8 @@ const MAX_INFOS = 64;
 /** No disk is longer: offsets are signed in every operating system. */
 const MAX_SIZE = 2n ** 63n - 1n;
 const NO_DATA = Buffer.alloc(0);
+const NO_TLS =
+  'offers no encryption, which is asked for; without it nothing is done (nbd: in place of nbds: would take it unencrypted)';
 
 /**
  * @returns what was agreed on; the connection is in its transmission phase
@@ -52,21 +54,64 @@ const NO_DATA = Buffer.alloc(0);
  *   that we leave; ProtocolError if it breaks the protocol
  */
 export function* clientHandshake(options: HandshakeOptions): Dialogue<NegotiatedExport> {
+  const offered = yield* greeting();
+  return checked(yield* offered === undefined ? oldstyle(options) : newstyle(options, offered));
+}
+
+/**
+ * The first half where the connection is to be encrypted: up to the agreement on that (NBD_OPT_STARTTLS).
+ * Not a byte of what follows may come in the clear.
+ * @throws HandshakeError if the server does not agree; there is no way on without
+ */
+export function* startTlsHandshake(): Dialogue<{ readonly zeroes: boolean }> {
+  const offered = yield* greeting();
+  if (offered === undefined) throw new HandshakeError(`the server is of an old kind and ${NO_TLS}`);
+  const { fixed, zeroes } = yield* answerGreeting(offered);
+  if (!fixed) throw new HandshakeError(`the server is of an old kind and ${NO_TLS}`);
+  yield* sendOption(Option.STARTTLS, NO_DATA);
+  const answer = yield* readOptionReply(Option.STARTTLS);
+  if (isAck(answer)) return { zeroes };
+  if (!isError(answer.type)) throw unexpected(answer);
+  yield* stopIfFinal(answer);
+  return yield* giveUp(new HandshakeError(`the server ${NO_TLS}`));
+}
+
+/** The second half, over the encrypted connection. What was agreed on before counts no more. */
+export function* encryptedHandshake(
+  options: HandshakeOptions,
+  { zeroes }: { readonly zeroes: boolean },
+): Dialogue<NegotiatedExport> {
+  return checked(yield* haggle(options, zeroes));
+}
+
+/** @returns the handshake flags; undefined for a server of the oldest kind */
+function* greeting(): Dialogue<number | undefined> {
   // Not all 16 bytes at once: a server of another kind may have a shorter greeting, and then wait.
-  const greeting = yield* take(8);
-  if (greeting.readBigUInt64BE() !== NBDMAGIC) {
-    throw new ProtocolError(`does not speak NBD; it sent "${escaped(greeting)}"`);
+  const first = yield* take(8);
+  if (first.readBigUInt64BE() !== NBDMAGIC) {
+    throw new ProtocolError(`does not speak NBD; it sent "${escaped(first)}"`);
   }
   const magic = (yield* take(8)).readBigUInt64BE();
-  const agreed =
-    magic === CLISERV_MAGIC
-      ? yield* oldstyle(options)
-      : magic === IHAVEOPT
-        ? yield* newstyle(options)
-        : undefined;
-  if (agreed === undefined) {
+  if (magic === CLISERV_MAGIC) return undefined;
+  if (magic !== IHAVEOPT) {
     throw new ProtocolError(`sent a greeting of no known kind (0x${magic.toString(16)})`);
   }
+  const offered = (yield* take(2)).readUInt16BE();
+  if (traceNbd.enabled) traceNbd('rx greeting, handshake flags 0x%s', offered.toString(16));
+  return offered;
+}
+
+function* answerGreeting(offered: number): Dialogue<{ fixed: boolean; zeroes: boolean }> {
+  const echoed = offered & (NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
+  yield* say(new ByteWriter('big').u32(echoed).finish());
+  return {
+    fixed: (offered & NBD_FLAG_FIXED_NEWSTYLE) !== 0,
+    zeroes: (offered & NBD_FLAG_NO_ZEROES) === 0,
+  };
+}
+
+/** @throws ProtocolError for what no server may say of an export */
+function checked(agreed: NegotiatedExport): NegotiatedExport {
   if (agreed.size > MAX_SIZE) {
     throw new ProtocolError(`sent an impossible size: ${agreed.size.toString()}`);
   }
@@ -118,14 +163,15 @@ function* oldstyle(options: HandshakeOptions): Dialogue<NegotiatedExport> {
   return plainExport(size, transmissionFlags(reader.u32() & 0xffff));
 }
 
-function* newstyle(options: HandshakeOptions): Dialogue<NegotiatedExport> {
-  const offered = (yield* take(2)).readUInt16BE();
-  if (traceNbd.enabled) traceNbd('rx greeting, handshake flags 0x%s', offered.toString(16));
-  const echoed = offered & (NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
-  yield* say(new ByteWriter('big').u32(echoed).finish());
-  const zeroes = (offered & NBD_FLAG_NO_ZEROES) === 0;
-  if ((offered & NBD_FLAG_FIXED_NEWSTYLE) === 0) return yield* byName(options, zeroes);
+function* newstyle(options: HandshakeOptions, offered: number): Dialogue<NegotiatedExport> {
+  const { fixed, zeroes } = yield* answerGreeting(offered);
+  return yield* fixed ? haggle(options, zeroes) : byName(options, zeroes);
+}
 
+/**
+ * @param zeroes whether the reply to NBD_OPT_EXPORT_NAME is padded
+ */
+function* haggle(options: HandshakeOptions, zeroes: boolean): Dialogue<NegotiatedExport> {
   const replies = yield* replyForms(options);
   const wantsAllocation = replies.structuredReplies && (options.allocation ?? true);
   const allocationId = wantsAllocation ? yield* metaContext(options.exportName) : undefined;

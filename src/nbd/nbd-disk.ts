@@ -28,6 +28,8 @@ export interface ConnectOptions {
   readonly connections: number;
   /** Ends the attempt early. */
   readonly signal?: AbortSignal;
+  /** Told in one line what is dangerous about the keys in use. */
+  readonly warn?: ((line: string) => void) | undefined;
 }
 
 /**
@@ -56,8 +58,8 @@ const MAX_EXTENDED_RANGE = 2 ** 53 - 65536;
 export async function connectDisk(target: Target, options: ConnectOptions): Promise<NbdDisk> {
   // The first one tells whether there may be more: a server that takes one client only would keep
   // the others waiting, and qemu-nbd ends when its last client leaves, so that nothing may be probed.
-  const { deadline, signal } = options;
-  const { transport, negotiated } = await openExport(target, { deadline, signal });
+  const { deadline, signal, warn } = options;
+  const { transport, negotiated } = await openExport(target, { deadline, signal, warn });
   const disk = new NbdDisk(negotiated);
   disk.addConnection(transport, negotiated);
   if (disk.info.canMultiConn) {

@@ -2,6 +2,7 @@
 
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
+import type { ConnectionOptions } from 'node:tls';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ErrnoError, errno, errnoText } from '../errno.js';
 import { WRITABLE, native } from '../native.js';
@@ -17,9 +18,15 @@ import type {
   Target,
   TcpAddress,
   UnixAddress,
+  TlsSettings,
   VsockAddress,
 } from './export.js';
-import { checkExportName, clientHandshake } from './handshake.js';
+import {
+  checkExportName,
+  clientHandshake,
+  encryptedHandshake,
+  startTlsHandshake,
+} from './handshake.js';
 import type { HandshakeOptions } from './handshake.js';
 import { printable } from './printing.js';
 
@@ -31,6 +38,8 @@ export interface OpenOptions extends Omit<HandshakeOptions, 'exportName'> {
   readonly deadline: number;
   /** Ends it early, with an error that is of no interest then. */
   readonly signal?: AbortSignal | undefined;
+  /** Told in one line what is dangerous about the keys in use. */
+  readonly warn?: ((line: string) => void) | undefined;
 }
 
 export interface OpenedExport {
@@ -45,15 +54,66 @@ export interface OpenedExport {
 export async function openExport(target: Target, options: OpenOptions): Promise<OpenedExport> {
   checkExportName(target.exportName);
   const until = performance.now() + options.deadline;
+  const encryption =
+    target.tls === undefined ? undefined : await encryptionOf(target, target.tls, options.warn);
   const transport = await openTransport(target.address, options.deadline, options.signal);
   try {
-    const { exportName } = target;
-    const dialogue = clientHandshake({ ...options, exportName });
+    const handshake = { ...options, exportName: target.exportName };
+    if (encryption !== undefined) {
+      return await openEncrypted(transport, encryption, handshake, until);
+    }
+    const dialogue = clientHandshake(handshake);
     const negotiated = await converse(transport, dialogue, timeLeft(until), options.signal);
     return { transport, negotiated };
   } catch (error) {
     transport.close();
     throw explained(error, target, options.deadline);
+  }
+}
+
+/** @throws HandshakeError */
+async function encryptionOf(
+  target: Target,
+  settings: TlsSettings,
+  warn: OpenOptions['warn'],
+): Promise<ConnectionOptions> {
+  // Loaded only where it is used.
+  const { tlsOptions } = await import('./tls-options.js');
+  try {
+    const { connection, warnings } = await tlsOptions(target, settings);
+    for (const line of warnings) warn?.(line);
+    return connection;
+  } catch (error) {
+    throw explained(error, target, 0);
+  }
+}
+
+/** @param plain owned from now on */
+async function openEncrypted(
+  plain: Transport,
+  encryption: ConnectionOptions,
+  options: OpenOptions & HandshakeOptions,
+  until: number,
+): Promise<OpenedExport> {
+  const [{ startTls }, { tlsProblem }] = await Promise.all([
+    import('../transport/tls-transport.js'),
+    import('./tls-errors.js'),
+  ]);
+  const { signal } = options;
+  const agreed = await converse(plain, startTlsHandshake(), timeLeft(until), signal);
+  let transport;
+  try {
+    transport = await startTls(plain, encryption, timeLeft(until), signal);
+  } catch (error) {
+    throw error instanceof Error ? tlsProblem(error) : error;
+  }
+  try {
+    const dialogue = encryptedHandshake(options, agreed);
+    return { transport, negotiated: await converse(transport, dialogue, timeLeft(until), signal) };
+  } catch (error) {
+    transport.close();
+    // With TLS 1.3 a server tells after its handshake that it refuses ours.
+    throw transport.failure === undefined ? error : tlsProblem(transport.failure);
   }
 }
 

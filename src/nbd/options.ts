@@ -69,7 +69,7 @@ export function refusal(answer: OptionAnswer, exportText: string): HandshakeErro
       case OptionReply.ERR_POLICY:
         return `the server refuses the export ${exportText} to us`;
       case OptionReply.ERR_TLS_REQD:
-        return 'the server wants an encrypted connection, which is not supported yet';
+        return 'the server wants an encrypted connection; use a URI that begins with nbds (nbds:, nbds+unix:, ...)';
       case OptionReply.ERR_SHUTDOWN:
         return 'the server is shutting down';
       case OptionReply.ERR_BLOCK_SIZE_REQD:

@@ -342,3 +342,16 @@ describe('a command line that cannot be understood', () => {
     assert.throws(() => parseCommandLine(['d', '--tcp', '', '1']), /empty word behind it/);
   });
 });
+
+describe('the name of the command', () => {
+  const cacheOf = (calledAs: string, ...options: string[]): unknown => {
+    const parsed = parseCommandLine([...options, 'd', '[', 's', ']'], calledAs);
+    return parsed.kind === 'mount' ? parsed.cache : parsed.kind;
+  };
+
+  it('nbdfuse has writes at the server when they return, unless it is told otherwise', () => {
+    assert.equal(cacheOf('nbdfuse'), 'writethrough');
+    assert.equal(cacheOf('nbdfuse', '--cache=writeback'), 'writeback');
+    assert.equal(cacheOf('tsnbdfuse'), 'writeback');
+  });
+});

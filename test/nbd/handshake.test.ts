@@ -121,6 +121,17 @@ interface Failure extends Case {
 
 const SUCCESSES: readonly Success[] = [
   {
+    name: 'a disk of no bytes',
+    server: [
+      BEFORE_GO,
+      reply('00000007', '00000003', '0000 0000000000000000 006d'),
+      INFO_BLOCK_SIZE,
+      GO_OK,
+    ],
+    client: [ASKED_ALL],
+    agreed: { ...AGREED, size: 0n },
+  },
+  {
     name: 'all there is',
     server: [BEFORE_GO, INFO_EXPORT, INFO_BLOCK_SIZE, GO_OK],
     client: [ASKED_ALL],
@@ -484,7 +495,7 @@ const REJECTIONS: readonly Failure[] = [
     'TLS',
     '80000005',
     '',
-    /^the server (requires|wants) .*(TLS|encrypted).*not supported yet/,
+    /^the server (requires|wants) .*(TLS|encrypted).*begins with nbds/,
   ),
   refusedGo('shutdown', '80000007', '', /^the server is shutting down$/),
   refusedGo('block sizes', '80000008', '', /^the server wants block sizes agreed on/),

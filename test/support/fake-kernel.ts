@@ -33,6 +33,8 @@ export class FakeKernel {
   readonly notifications: { readonly code: number; readonly body: Buffer }[] = [];
   started: { readonly writeback: boolean } | undefined;
   overruns = 0;
+  /** What a sync waits for besides the disk. */
+  settled: Promise<unknown> | undefined;
   /** What mends the size after a write past the end. */
   mended: Promise<void> = Promise.resolve();
   readonly #arena = new RequestArena(LARGEST, 4 * LARGEST, () => undefined);
@@ -80,6 +82,7 @@ export class FakeKernel {
           this.overruns++;
           return this.mended;
         },
+        synced: () => this.settled,
       },
     );
   }

@@ -166,17 +166,22 @@ export function startQemuNbd(args: readonly string[]): Promise<RealServer> {
   });
 }
 
-/** @param exports sections of its configuration: `{ disk: { exportname: path, readonly: 'true' } }` */
+/**
+ * @param exports sections of its configuration: `{ disk: { exportname: path, readonly: 'true' } }`, and
+ *   `generic`, what is not about one of them
+ */
 export function startNbdServer(
   exports: Readonly<Record<string, Readonly<Record<string, string>>>>,
 ): Promise<RealServer> {
+  const { generic, ...others } = exports;
   return start({
     program: 'nbd-server',
     // In the foreground it serves one client and ends.
     daemon: true,
     args: ({ config, pidfile }) => ['-C', config, '-p', pidfile],
     config: ({ socket }) =>
-      Object.entries({ generic: { unixsock: socket }, ...exports })
+      // It wants this one first.
+      Object.entries({ generic: { unixsock: socket, ...generic }, ...others })
         .flatMap(([name, values]) => [
           `[${name}]`,
           ...Object.entries(values).map(([key, value]) => `  ${key} = ${value}`),

@@ -1,0 +1,139 @@
+/** The files of a mount: the disk, and its partitions where they are asked for. */
+
+import { join } from 'node:path';
+import { within } from '../deadline.js';
+import { DiskFile } from '../disk/disk-file.js';
+import type { DiskFileOptions } from '../disk/disk-file.js';
+import type { Disk } from '../disk/disk.js';
+import type { Mountpoint } from './mountpoint.js';
+import { PartitionFiles } from './partition-files.js';
+import type { PartitionFilesOptions } from './partition-files.js';
+import { Tree } from './tree.js';
+import type { DirectoryOptions, FileNode } from './tree.js';
+import { Views } from './views.js';
+import type { Invalidate } from './views.js';
+
+/** Milliseconds that a sync waits at the most for the page caches of other files. */
+const SETTLE_DEADLINE = 5_000;
+
+export interface MountedFilesOptions extends DirectoryOptions {
+  readonly readOnly: boolean;
+  readonly trim: boolean;
+  /** Others may change the disk as well. */
+  readonly shared: boolean;
+  /** Show the partitions; the mountpoint is a directory then. */
+  readonly partitions: Pick<PartitionFilesOptions, 'minimumBlock' | 'warn'> | undefined;
+  /** Told of the first write to a file that the disk refuses. @param shown as the user would write it */
+  readonly writeFailed: (shown: string, offset: bigint, code: number) => void;
+  /** Whether somebody has a file open. */
+  readonly isOpen: (node: FileNode) => boolean;
+  readonly invalidate: Invalidate;
+}
+
+export class MountedFiles {
+  readonly tree: Tree;
+  /** The file of the whole disk. */
+  readonly main: FileNode;
+  readonly #place: Mountpoint;
+  readonly #options: MountedFilesOptions;
+  readonly #views: Views | undefined;
+  readonly #partitions: PartitionFiles | undefined;
+
+  /** @param disk takes any request, as `fitDisk` makes it */
+  constructor(disk: Disk, place: Mountpoint, options: MountedFilesOptions) {
+    this.#place = place;
+    this.#options = options;
+    const { name } = place;
+    if (name === undefined) {
+      const { tree, node } = Tree.ofFile(new DiskFile(disk, this.#fileOptions('')));
+      this.tree = tree;
+      this.main = node;
+      return;
+    }
+    this.tree = Tree.ofDirectory(options);
+    if (options.partitions === undefined) {
+      this.main = this.tree.add(name, new DiskFile(disk, this.#fileOptions(name)));
+      return;
+    }
+    this.#views = new Views(options.isOpen, options.invalidate);
+    this.#partitions = new PartitionFiles(this.tree, disk, name, {
+      ...options.partitions,
+      add: (partName, part, start) => this.#addView(partName, part, start),
+      removed: (node) => this.#views?.remove(node),
+    });
+    this.main = this.#addView(name, disk, 0n);
+  }
+
+  #fileOptions(name: string): DiskFileOptions {
+    const { uid, gid, permissions, readOnly, trim, shared } = this.#options;
+    return {
+      uid,
+      gid,
+      permissions,
+      readOnly,
+      trim,
+      shared,
+      writeFailed: (offset, code) => this.#options.writeFailed(this.#shownName(name), offset, code),
+    };
+  }
+
+  /** A file that shows a part of the disk, which other files show as well. */
+  #addView(name: string, disk: Disk, start: bigint): FileNode {
+    let node: FileNode | undefined = undefined;
+    const file = new DiskFile(disk, {
+      ...this.#fileOptions(name),
+      changed: (offset, length) => {
+        if (node !== undefined) this.#views?.changed(node, offset, length);
+        this.#partitions?.written(start + offset, length);
+      },
+    });
+    node = this.tree.add(name, file);
+    this.#views?.add(node, start);
+    return node;
+  }
+
+  #shownName(name: string): string {
+    return name === '' ? this.#place.shownFile : join(this.#place.shown, name);
+  }
+
+  /** As the user would write it. */
+  shown(node: FileNode): string {
+    return this.#shownName(node.name);
+  }
+
+  /** Reads what there is to be read before anybody looks. Never rejects. */
+  async load(): Promise<void> {
+    await this.#partitions?.refresh();
+  }
+
+  /**
+   * What was written to a file is on the disk: the others are to show it too.
+   * @returns undefined where there is nothing to wait for; never rejects
+   */
+  synced(): Promise<unknown> | undefined {
+    const table = this.#partitions?.refresh();
+    const caches = this.#views?.settle();
+    if (caches === undefined) return table;
+    return Promise.all([table, within(caches, SETTLE_DEADLINE)]);
+  }
+
+  /** They ask the disk nothing more by themselves. */
+  stop(): void {
+    for (const { file } of this.tree.files()) file.stop();
+  }
+
+  /** Flushes all of them. @returns the first error, or 0 */
+  async syncAll(): Promise<number> {
+    const codes = await Promise.all(
+      this.tree
+        .files()
+        .map(({ file }) => new Promise<number>((resolve) => file.sync({ done: resolve }))),
+    );
+    return codes.find((code) => code !== 0) ?? 0;
+  }
+
+  /** Of the first write that the disk refused, or 0. */
+  get writeError(): number {
+    return this.tree.files().find(({ file }) => file.writeError !== 0)?.file.writeError ?? 0;
+  }
+}

@@ -1,0 +1,119 @@
+/**
+ * The partitions of a disk as files beside it, `disk.raw1` beside `disk.raw`. They follow the partition
+ * table: when it was written and the writer syncs or closes the disk, it is read again before that is
+ * answered.
+ */
+
+import type { Disk } from '../disk/disk.js';
+import { windowDisk } from '../disk/window.js';
+import { readPartitions } from '../partitions/read.js';
+import type { DiskRange, Partition, PartitionTable } from '../partitions/table.js';
+import { traceMain } from '../trace.js';
+import type { FileNode, Tree } from './tree.js';
+
+export interface PartitionFilesOptions {
+  /** The least the server takes, in bytes: see `readPartitions`. */
+  readonly minimumBlock: number;
+  /** Makes the file of a part of the disk, and puts it into the tree. */
+  readonly add: (name: string, disk: Disk, start: bigint) => FileNode;
+  /** Told of each file that is taken out of the tree; who has it open may go on with it. */
+  readonly removed: (node: FileNode) => void;
+  /** Told in one line what is not right with a table. */
+  readonly warn: (line: string) => void;
+}
+
+interface Shown {
+  readonly partition: Partition;
+  readonly node: FileNode;
+}
+
+export class PartitionFiles {
+  readonly #tree: Tree;
+  readonly #disk: Disk;
+  readonly #diskName: string;
+  readonly #options: PartitionFilesOptions;
+  #shown = new Map<number, Shown>();
+  #watched: readonly DiskRange[] = [];
+  readonly #told = new Set<string>();
+  /** The table may have changed since it was read, or begun to be read. */
+  #changed = true;
+  #reading: Promise<void> | undefined;
+
+  /** @param disk takes any request, as `fitDisk` makes it */
+  constructor(tree: Tree, disk: Disk, diskName: string, options: PartitionFilesOptions) {
+    this.#tree = tree;
+    this.#disk = disk;
+    this.#diskName = diskName;
+    this.#options = options;
+  }
+
+  /** A range of the disk was written. */
+  written(offset: bigint, length: bigint): void {
+    const end = offset + length;
+    const touches = (range: DiskRange): boolean =>
+      offset < range.offset + range.length && end > range.offset;
+    if (!this.#changed && this.#watched.some(touches)) this.#changed = true;
+  }
+
+  /** Reads the table if it may have changed. Undefined where there is nothing to do; never rejects. */
+  refresh(): Promise<void> | undefined {
+    if (this.#changed) this.#reading ??= this.#read();
+    return this.#reading;
+  }
+
+  async #read(): Promise<void> {
+    while (this.#changed) {
+      this.#changed = false;
+      try {
+        const { minimumBlock } = this.#options;
+        const table = await readPartitions(this.#disk, { minimumBlock });
+        this.#watched = table.watched;
+        this.#show(table.partitions);
+        this.#tell(table);
+      } catch (error) {
+        // The files stay as they are; whoever reads the table gets the error from the disk.
+        traceMain('the partition table cannot be read: %s', error);
+      }
+    }
+    this.#reading = undefined;
+  }
+
+  #show(partitions: readonly Partition[]): void {
+    const before = this.#shown;
+    this.#shown = new Map();
+    for (const partition of partitions) {
+      const { number, offset, size } = partition;
+      const old = before.get(number);
+      if (old?.partition.offset === offset && old.partition.size === size) {
+        this.#shown.set(number, old);
+        before.delete(number);
+      }
+    }
+    // Those that are gone, or have moved: another place on the disk is another file.
+    for (const { node } of before.values()) {
+      this.#tree.remove(node.name);
+      this.#options.removed(node);
+    }
+    for (const partition of partitions) {
+      const { number, offset, size } = partition;
+      if (this.#shown.has(number)) continue;
+      const part = windowDisk(this.#disk, offset, size);
+      const node = this.#options.add(this.#nameOf(number), part, offset);
+      this.#shown.set(number, { partition, node });
+    }
+  }
+
+  /** While a table is being written it is often not right for a moment; the same is said once. */
+  #tell({ problems }: PartitionTable): void {
+    for (const line of problems) {
+      if (this.#told.has(line)) continue;
+      this.#told.add(line);
+      this.#options.warn(line);
+    }
+  }
+
+  /** As Linux names them: `sda1`, but `nbd0p1`. */
+  #nameOf(number: number): string {
+    return `${this.#diskName}${/\d$/.test(this.#diskName) ? 'p' : ''}${number}`;
+  }
+}

@@ -1,0 +1,75 @@
+/** What went wrong in a TLS handshake, for the user. */
+
+import { DeadlineError } from '../transport/dialogue.js';
+import { HandshakeError } from './errors.js';
+import { printable } from './printing.js';
+
+/** Of OpenSSL and of Node, as they stand in `code`. */
+const PROBLEMS: ReadonlyMap<string, string> = new Map([
+  ['CERT_HAS_EXPIRED', 'its certificate has expired'],
+  ['CERT_NOT_YET_VALID', 'its certificate is not valid yet'],
+  ['CERT_REVOKED', 'its certificate was revoked (ca-crl.pem)'],
+  ['CRL_HAS_EXPIRED', 'the list of revoked certificates has expired (ca-crl.pem)'],
+  ['UNABLE_TO_GET_CRL', 'ca-crl.pem has no list of the authority that its certificate is from'],
+  ['DEPTH_ZERO_SELF_SIGNED_CERT', 'its certificate is self-signed, and not one that is trusted'],
+  ['SELF_SIGNED_CERT_IN_CHAIN', 'its certificate is from an authority that is not trusted'],
+  ['UNABLE_TO_GET_ISSUER_CERT', 'its certificate is from an authority that is not trusted'],
+  ['UNABLE_TO_GET_ISSUER_CERT_LOCALLY', 'its certificate is from an authority that is not trusted'],
+  ['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'its certificate is from an authority that is not trusted'],
+  ['CERT_UNTRUSTED', 'its certificate is from an authority that is not trusted'],
+  ['INVALID_PURPOSE', 'its certificate is not for a server'],
+  ['ERR_SSL_WRONG_VERSION_NUMBER', 'it agreed to TLS and then did not speak it'],
+  ['ERR_SSL_PACKET_LENGTH_TOO_LONG', 'it agreed to TLS and then did not speak it'],
+  ['ERR_SSL_UNSUPPORTED_PROTOCOL', 'it knows no version of TLS from 1.2 on'],
+  ['ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION', 'it knows no version of TLS that we do'],
+  [
+    'ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE',
+    'it accepts nothing that we offer (is the tls-type right?)',
+  ],
+  [
+    'ERR_SSL_SSL/TLS_ALERT_HANDSHAKE_FAILURE',
+    'it accepts nothing that we offer (is the tls-type right?)',
+  ],
+  [
+    'ERR_SSL_TLSV1_ALERT_INSUFFICIENT_SECURITY',
+    'it accepts nothing that we offer (is the tls-type right?)',
+  ],
+  [
+    'ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED',
+    'it wants a certificate of ours: client-cert.pem and client-key.pem in tls-certificates=',
+  ],
+  ['ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE', 'it refuses our certificate'],
+  ['ERR_SSL_SSLV3_ALERT_CERTIFICATE_UNKNOWN', 'it refuses our certificate'],
+  ['ERR_SSL_SSLV3_ALERT_CERTIFICATE_EXPIRED', 'it refuses our certificate: it has expired'],
+  ['ERR_SSL_SSLV3_ALERT_CERTIFICATE_REVOKED', 'it refuses our certificate: it was revoked'],
+  [
+    'ERR_SSL_TLSV1_ALERT_UNKNOWN_CA',
+    'it does not trust the authority that our certificate is from',
+  ],
+  ['ERR_SSL_TLSV1_ALERT_ACCESS_DENIED', 'it does not let us in'],
+  ['ERR_SSL_TLSV1_ALERT_UNKNOWN_PSK_IDENTITY', 'it does not know the user of the pre-shared key'],
+  [
+    'ERR_SSL_TLSV1_ALERT_DECRYPT_ERROR',
+    'it has another pre-shared key for the user, or refuses our certificate',
+  ],
+  ['ERR_SSL_DECRYPTION_FAILED_OR_BAD_RECORD_MAC', 'it has another pre-shared key for the user'],
+  ['ERR_SSL_SSLV3_ALERT_BAD_RECORD_MAC', 'it has another pre-shared key for the user'],
+  ['ERR_SSL_BINDER_DOES_NOT_VERIFY', 'it has another pre-shared key for the user'],
+]);
+
+/** @returns an error whose message is a sentence's end about the server: "its certificate has expired" */
+export function tlsProblem(error: Error): Error {
+  if (error instanceof HandshakeError || error instanceof DeadlineError) return error;
+  const code = 'code' in error ? String(error.code) : '';
+  const known = PROBLEMS.get(code);
+  if (known !== undefined) return new HandshakeError(`TLS: ${known}`, { cause: error });
+  if (code === 'ECONNRESET' || code === '' || code === 'EPIPE') {
+    return new HandshakeError(
+      'it hung up during the TLS handshake (are the tls-type, the certificates or the key right?)',
+      { cause: error },
+    );
+  }
+  return new HandshakeError(`TLS: ${printable(error.message)} (${printable(code)})`, {
+    cause: error,
+  });
+}

@@ -1,0 +1,45 @@
+/** What a partition table says, whatever scheme it is of. */
+
+export interface Partition {
+  /** As Linux and sgdisk count: the entry of a GPT, 1 to 4 and from 5 on (logical ones) of an MBR. */
+  readonly number: number;
+  /** In bytes, within the disk. */
+  readonly offset: bigint;
+  /** In bytes, more than 0; offset and size are within the disk. */
+  readonly size: bigint;
+  /** The GUID of a GPT, `0x83` of an MBR; for messages. */
+  readonly type: string;
+  /** Empty for an MBR. For messages: it has no control characters. */
+  readonly name: string;
+}
+
+/** In bytes. */
+export interface DiskRange {
+  readonly offset: bigint;
+  readonly length: bigint;
+}
+
+export interface PartitionTable {
+  readonly scheme: 'gpt' | 'mbr' | 'none';
+  /** What the table counts in, in bytes. */
+  readonly sectorSize: number;
+  /** In the order of their numbers. They may overlap, as they may on Linux. */
+  readonly partitions: readonly Partition[];
+  /**
+   * The extended partitions of an MBR, which hold the logical ones. They are no partitions here: Linux
+   * shows their first 1 KiB for the sake of a boot loader, and nothing but the chain of tables is in it.
+   */
+  readonly extended: readonly number[];
+  /**
+   * All that was read to find this out, in order and disjoint: as long as nothing is written there, the
+   * table stays what it is.
+   */
+  readonly watched: readonly DiskRange[];
+  /** What is not right with the table and what was made of it; each a line for the user. */
+  readonly problems: readonly string[];
+}
+
+/** The disk could not be read. The message is a line for the user. */
+export class PartitionTableError extends Error {
+  override readonly name = 'PartitionTableError';
+}

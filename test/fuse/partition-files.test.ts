@@ -1,0 +1,196 @@
+import assert from 'node:assert/strict';
+import { beforeEach, describe, it } from 'node:test';
+import { errno } from '../../src/errno.js';
+import type { Mountpoint } from '../../src/fuse/mountpoint.js';
+import { MountedFiles } from '../../src/fuse/mounted-files.js';
+import type { FileNode } from '../../src/fuse/tree.js';
+import { HEADROOM } from '../../src/disk/disk.js';
+import { MemoryDisk } from '../support/memory-disk.js';
+import { putRecord } from '../support/partition-tables.js';
+
+const SIZE = 64 * 1024;
+const PLACE: Mountpoint = {
+  path: '/dir',
+  name: 'disk',
+  shown: 'dir',
+  shownFile: 'dir/disk',
+  hides: false,
+};
+const SECTOR = 512;
+
+describe('partitions as files', () => {
+  let disk: MemoryDisk;
+  let files: MountedFiles;
+  let invalidated: string[];
+  let warnings: string[];
+  const open = new Set<string>();
+
+  beforeEach(async () => {
+    disk = new MemoryDisk({ size: SIZE });
+    invalidated = [];
+    warnings = [];
+    open.clear();
+    putRecord(disk.content, 0, [
+      { index: 0, type: 0x83, start: 2, count: 10 },
+      { index: 1, type: 0x83, start: 20, count: 10 },
+    ]);
+    files = make('disk');
+    await files.load();
+  });
+
+  const make = (name: string): MountedFiles =>
+    new MountedFiles(
+      disk,
+      { ...PLACE, name },
+      {
+        uid: 1,
+        gid: 2,
+        permissions: 0o600,
+        readOnly: false,
+        trim: false,
+        shared: false,
+        partitions: { minimumBlock: 512, warn: (line) => warnings.push(line) },
+        writeFailed: () => undefined,
+        isOpen: (node) => open.has(node.name),
+        invalidate: (node, offset, length) => {
+          invalidated.push(`${node.name} ${offset.toString()}+${length.toString()}`);
+          return Promise.resolve();
+        },
+      },
+    );
+
+  const names = (all = files): string[] =>
+    all.tree
+      .entries()
+      .map(({ name }) => name)
+      .filter((name) => !name.startsWith('.'));
+
+  const node = (name: string): FileNode => {
+    const found = files.tree.lookup(name);
+    assert.ok(found !== undefined, name);
+    return found;
+  };
+
+  const write = (name: string, offset: number, data: Buffer): void => {
+    const bytes = Buffer.concat([Buffer.alloc(HEADROOM), data]);
+    let code = -1;
+    node(name).file.write(BigInt(offset), bytes, HEADROOM, data.length, false, {
+      done: (result) => (code = result),
+    });
+    assert.equal(code, 0);
+  };
+
+  /** Writes another table, as a partitioning tool does through the file of the disk. */
+  const rewrite = async (entries: Parameters<typeof putRecord>[2]): Promise<void> => {
+    const sector = Buffer.alloc(SECTOR);
+    putRecord(sector, 0, entries);
+    write('disk', 0, sector);
+    await files.synced();
+  };
+
+  it('are there from the start, each a part of the disk', () => {
+    assert.deepEqual(names(), ['disk', 'disk1', 'disk2']);
+    assert.equal(node('disk1').file.size, 5120n);
+    write('disk1', 1, Buffer.from('one'));
+    write('disk2', 0, Buffer.from('two'));
+    assert.equal(disk.content.toString('latin1', 1025, 1028), 'one');
+    assert.equal(disk.content.toString('latin1', 20 * SECTOR, 20 * SECTOR + 3), 'two');
+  });
+
+  it('have a p before their number behind a digit, as Linux has it', async () => {
+    const other = make('nbd0');
+    await other.load();
+    assert.deepEqual(names(other), ['nbd0', 'nbd0p1', 'nbd0p2']);
+  });
+
+  it('follow the table, before the sync of its writer is answered', async () => {
+    await rewrite([
+      { index: 0, type: 0x83, start: 2, count: 10 },
+      { index: 1, type: 0, start: 0, count: 0 },
+      { index: 2, type: 0x83, start: 40, count: 5 },
+    ]);
+    assert.deepEqual(names(), ['disk', 'disk1', 'disk3']);
+  });
+
+  it('stay what they are where the table has not changed them', async () => {
+    const [one, two] = [node('disk1'), node('disk2')];
+    await rewrite([
+      { index: 0, type: 0x0c, start: 2, count: 10 },
+      { index: 1, type: 0x83, start: 21, count: 10 },
+    ]);
+    assert.equal(node('disk1'), one);
+    assert.notEqual(node('disk2'), two);
+    assert.equal(node('disk2').file.size, 5120n);
+  });
+
+  it('are not read again for what is no part of the table', () => {
+    disk.log.length = 0;
+    write('disk', 10_000, Buffer.alloc(100));
+    assert.equal(files.synced(), undefined);
+    write('disk2', 0, Buffer.alloc(100));
+    void files.synced();
+    assert.ok(!disk.log.some((entry) => entry.startsWith('read')), disk.log.join());
+  });
+
+  it('stay when the table cannot be read', async () => {
+    write('disk', 0, Buffer.alloc(SECTOR));
+    disk.failNext.set('read', errno.EIO);
+    await files.synced();
+    assert.deepEqual(names(), ['disk', 'disk1', 'disk2']);
+  });
+
+  it('see a table that was written while it was read', async () => {
+    const sector = Buffer.alloc(SECTOR);
+    write('disk', 0, sector);
+    const first = files.synced();
+    putRecord(sector, 0, [{ index: 0, type: 0x83, start: 50, count: 1 }]);
+    write('disk', 0, sector);
+    await files.synced();
+    await first;
+    assert.deepEqual(names(), ['disk', 'disk1']);
+    assert.equal(node('disk1').file.size, 512n);
+  });
+
+  it('make who opens another file of the same disk look anew', () => {
+    write('disk1', 0, Buffer.from('x'));
+    assert.ok(node('disk').file.takeCacheStale());
+    assert.ok(!node('disk').file.takeCacheStale(), 'once');
+    assert.ok(!node('disk1').file.takeCacheStale());
+    assert.ok(!node('disk2').file.takeCacheStale());
+    write('disk', 20 * SECTOR - 1, Buffer.from('xy'));
+    assert.ok(node('disk2').file.takeCacheStale());
+    assert.ok(!node('disk1').file.takeCacheStale());
+    write('disk', 30 * SECTOR, Buffer.from('behind'));
+    assert.ok(!node('disk2').file.takeCacheStale());
+  });
+
+  it('make who has another file open see what was synced', async () => {
+    open.add('disk').add('disk2');
+    write('disk1', 100, Buffer.alloc(10));
+    write('disk1', 10, Buffer.alloc(10));
+    assert.deepEqual(invalidated, []);
+    await files.synced();
+    assert.deepEqual(invalidated, [`disk ${2 * SECTOR + 10}+100`]);
+    assert.equal(files.synced(), undefined);
+    write('disk', 0x2000, Buffer.alloc(0x2000 + 1024));
+    await files.synced();
+    assert.deepEqual(invalidated.slice(1), [`disk2 0+5120`]);
+  });
+
+  it('are flushed at the end, and also those that are gone', async () => {
+    const gone = node('disk2');
+    write('disk2', 0, Buffer.from('x'));
+    await rewrite([]);
+    assert.deepEqual(names(), ['disk']);
+    disk.log.length = 0;
+    assert.equal(await files.syncAll(), 0);
+    assert.ok(disk.log.includes('flush 0+0'));
+    assert.ok(files.tree.files().includes(gone), 'the kernel has not forgotten it');
+  });
+
+  it('tell of an error when they are flushed', async () => {
+    write('disk2', 0, Buffer.from('x'));
+    disk.failNext.set('flush', errno.EIO);
+    assert.equal(await files.syncAll(), errno.EIO);
+  });
+});
