@@ -90,6 +90,11 @@ export class DiskFile {
   counting = true;
   /** How many open handles may write. */
   #writers = 0;
+  /**
+   * The place that a handle was told last to be data, since somebody could write. The search for its end
+   * that follows may not call the same place a hole when the writer has gone meanwhile.
+   */
+  readonly #calledData = new Map<bigint, bigint>();
   readonly #tracker: WriteTracker;
   readonly #allocation: Allocation;
   readonly #holes: HoleFinder;
@@ -238,6 +243,7 @@ export class DiskFile {
 
   /** The handle is gone for good. */
   releaseHandle(owner: bigint, forWriting: boolean, reply: Reply): void {
+    this.#calledData.delete(owner);
     if (forWriting) this.#writers--;
     this.syncHandle(owner, {
       done: (code) => {
@@ -464,12 +470,18 @@ export class DiskFile {
   /**
    * lseek(2) with SEEK_DATA or SEEK_HOLE. While somebody may write all is data: the kernel does not
    * write its dirty pages back before it asks, so that the disk may not know of data yet.
+   * @param owner the handle of who asks
    */
-  seek(offset: bigint, whence: number, reply: SeekReply): void {
+  seek(offset: bigint, whence: number, owner: bigint, reply: SeekReply): void {
+    const calledData = this.#calledData.get(owner);
+    this.#calledData.delete(owner);
     if (offset >= this.size) {
       reply(errno.ENXIO, 0n);
     } else if (!this.disk.info.canExtents || this.#writers > 0) {
+      if (whence === SEEK_DATA) this.#calledData.set(owner, offset);
       reply(0, whence === SEEK_DATA ? offset : this.size);
+    } else if (whence === SEEK_HOLE && calledData === offset) {
+      reply(0, this.size);
     } else {
       this.#holes.find(offset, whence === SEEK_HOLE, reply);
     }

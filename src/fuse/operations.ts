@@ -313,13 +313,14 @@ export const fallocate: Operation = (_protocol, request) => {
 
 export const lseek: Operation = (protocol, request) => {
   const { view } = request.slab;
+  const fh = view.getBigUint64(request.body, true);
   const offset = view.getBigUint64(request.body + 8, true);
   const whence = view.getUint32(request.body + 16, true);
   if (whence !== SEEK_DATA && whence !== SEEK_HOLE) {
     request.fail(errno.EINVAL);
     return;
   }
-  request.node.file.seek(offset, whence, (code, found) => {
+  request.node.file.seek(offset, whence, fh, (code, found) => {
     if (code !== 0) {
       request.fail(code);
       return;

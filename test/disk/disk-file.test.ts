@@ -43,9 +43,9 @@ const sync = (file: DiskFile): number => codeOf((reply) => file.sync(reply));
 const allocate = (file: DiskFile, mode: number, offset: bigint, length: bigint): number =>
   codeOf((reply) => file.allocate(mode, offset, length, reply));
 
-function seek(file: DiskFile, offset: bigint, whence: number): number | bigint {
+function seek(file: DiskFile, offset: bigint, whence: number, owner = 9n): number | bigint {
   let result: number | bigint | undefined;
-  file.seek(offset, whence, (code, found) => {
+  file.seek(offset, whence, owner, (code, found) => {
     assert.equal(result, undefined);
     result = code === 0 ? found : code;
   });
@@ -358,6 +358,17 @@ describe('DiskFile: holes', () => {
     const failing = makeFile();
     failing.disk.failNext.set('extents', errno.EIO);
     assert.equal(seek(failing.file, 0n, SEEK_DATA), 0n);
+  });
+
+  it('finds the end of what it called data while somebody could write, also when he has gone', () => {
+    const file = holey();
+    file.open(true);
+    assert.equal(seek(file, 0n, SEEK_DATA), 0n);
+    file.releaseHandle(1n, true, { done: () => undefined });
+    const other = 10n;
+    assert.equal(seek(file, 0n, SEEK_HOLE, other), 0n);
+    assert.equal(seek(file, 0n, SEEK_HOLE), BigInt(SIZE));
+    assert.equal(seek(file, 0n, SEEK_HOLE), 0n);
   });
 });
 
