@@ -207,9 +207,6 @@ createServer((socket) => { socket.on('error', () => undefined); ${behaviour} }).
     );
     assert.match(result.stderr, /^tsnbdkit: .*size 0/m);
   });
-  it('whose export has the size 0: nbdkit', requires({ programs: ['nbdkit'] }), () =>
-    failsAlone(['disk.raw', '[', 'nbdkit', 'memory', '0', ']'], /server nbdkit: .*size is 0/),
-  );
   it('whose image is missing', requires({ programs: ['qemu-nbd'] }), async () => {
     const result = await fails(
       ['disk.raw', '[', 'qemu-nbd', '-f', 'qcow2', 'none.qcow2', ']'],
