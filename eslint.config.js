@@ -82,6 +82,24 @@ export default tseslint.config(
     },
   },
   {
+    files: ['src/transport/**/*.ts'],
+    rules: {
+      'no-restricted-imports': [
+        'error',
+        {
+          patterns: [
+            '**/fuse/*',
+            '**/nbd/*',
+            '**/server/*',
+            '**/cli/*',
+            '**/disk/*',
+            '**/partitions/*',
+          ],
+        },
+      ],
+    },
+  },
+  {
     files: ['src/server/**/*.ts'],
     rules: {
       'no-restricted-imports': [

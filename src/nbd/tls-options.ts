@@ -18,7 +18,7 @@ const SYSTEM_AUTHORITIES = [
 ];
 
 /**
- * With a pre-shared key. Those of TLS 1.3 first: the key takes the place of a certificate in them, and a
+ * With a pre-shared key, and keys that are made anew for each connection. Those of TLS 1.3 first: the key takes the place of a certificate in them, and a
  * server that sends one all the same is refused.
  */
 const PSK_CIPHERS = [
@@ -29,8 +29,6 @@ const PSK_CIPHERS = [
   'DHE-PSK-AES256-GCM-SHA384',
   'DHE-PSK-AES128-GCM-SHA256',
   'DHE-PSK-CHACHA20-POLY1305',
-  'PSK-AES256-GCM-SHA384',
-  'PSK-AES128-GCM-SHA256',
 ].join(':');
 /** TLS 1.3 has none of them; OpenSSL allows them at its lowest level only. */
 const ANONYMOUS_CIPHERS = 'aNULL:!eNULL:!LOW:!EXPORT:@SECLEVEL=0';
