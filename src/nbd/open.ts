@@ -79,13 +79,9 @@ async function encryptionOf(
 ): Promise<ConnectionOptions> {
   // Loaded only where it is used.
   const { tlsOptions } = await import('./tls-options.js');
-  try {
-    const { connection, warnings } = await tlsOptions(target, settings);
-    for (const line of warnings) warn?.(line);
-    return connection;
-  } catch (error) {
-    throw explained(error, target, 0);
-  }
+  const { connection, warnings } = await tlsOptions(target, settings);
+  for (const line of warnings) warn?.(line);
+  return connection;
 }
 
 /** @param plain owned from now on */

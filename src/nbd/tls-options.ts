@@ -78,7 +78,7 @@ async function x509(
   const name = hostname ?? (address.kind === 'tcp' ? address.host : undefined);
   if (name === undefined) {
     throw new HandshakeError(
-      'there is no host name that its certificate could be checked against; give tls-hostname=NAME, or tls-verify-peer=0 to believe whoever answers',
+      'there is no host name that the certificate of the server could be checked against; give tls-hostname=NAME, or tls-verify-peer=0 to believe whoever answers',
     );
   }
   const ca = certificates === undefined ? await systemAuthorities() : undefined;
