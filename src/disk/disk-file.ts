@@ -67,6 +67,8 @@ export interface DiskFileOptions {
   readonly trim?: boolean;
   /** Others may change the disk as well. */
   readonly shared?: boolean;
+  /** The disk is to give what it holds now, and nothing that was read before: see `ReadAheadDisk`. */
+  readonly forgetReadAhead?: () => void;
   /** Told of the first write that the disk refuses: from the page cache nobody else may hear of it. */
   readonly writeFailed?: (offset: bigint, code: number) => void;
   /** Told of each range that was, or may have been, written. */
@@ -83,6 +85,7 @@ export class DiskFile {
   readonly #writeThrough: boolean;
   readonly #trims: boolean;
   readonly #shared: boolean;
+  readonly #forgetReadAhead: () => void;
   readonly #writeFailed: DiskFileOptions['writeFailed'];
   /** Of the first write that the disk refused, or 0. */
   writeError = 0;
@@ -118,6 +121,7 @@ export class DiskFile {
     this.#writeThrough = disk.info.canFua && !disk.info.canFlush;
     this.#trims = options.trim === true && disk.info.canTrim;
     this.#shared = options.shared === true;
+    this.#forgetReadAhead = options.forgetReadAhead ?? (() => undefined);
     this.#writeFailed = options.writeFailed;
     this.#tracker = new WriteTracker((code, offset) => {
       if (this.writeError !== 0) return;
@@ -187,7 +191,13 @@ export class DiskFile {
     if (forWriting && this.readOnly) return errno.EROFS;
     if (forWriting) this.#writers++;
     if (this.#shared) this.#othersChanged();
+    this.readsAnew();
     return 0;
+  }
+
+  /** What is read from now on is to show what others wrote before, if there are any. */
+  readsAnew(): void {
+    if (this.#shared) this.#forgetReadAhead();
   }
 
   /** The disk was changed by another way than this file. */

@@ -3,6 +3,8 @@
  * integers on the wire are in the machine's byte order; all machines we run on are little-endian.
  */
 
+import { constants } from 'node:fs';
+
 /** The version that we speak. The kernel's minor may be another: the smaller one counts. */
 export const KERNEL_VERSION = 7;
 export const KERNEL_MINOR_VERSION = 38;
@@ -126,6 +128,8 @@ export const O_ACCMODE = 3;
 export const O_RDONLY = 0;
 /** Set in O_SYNC as well. */
 export const O_DSYNC = 0o10000;
+/** One of the few that differ between the architectures. */
+export const { O_DIRECT } = constants;
 /** Kinds of directory entries (readdir(3)). */
 export const DT_DIR = 4;
 export const DT_REG = 8;

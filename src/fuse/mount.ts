@@ -5,6 +5,7 @@ import { TOO_LATE, within } from '../deadline.js';
 import { errno, errnoText } from '../errno.js';
 import { fitDisk } from '../disk/fit.js';
 import { readDisk } from '../disk/promises.js';
+import { ReadAheadDisk } from '../disk/read-ahead.js';
 import type { Disk } from '../disk/disk.js';
 import { native } from '../native.js';
 import { partOf } from '../partitions/part.js';
@@ -18,7 +19,7 @@ import { NO_FUSE_OPTIONS, filePermissions } from './mount-options.js';
 import type { FuseOptions } from './mount-options.js';
 import { checkMountpoint, partitionsNeedDirectory } from './mountpoint.js';
 import type { Mountpoint } from './mountpoint.js';
-import { tuneMount } from './bdi.js';
+import { canTune, tuneMount } from './bdi.js';
 import type { ProtocolOptions } from './protocol.js';
 import { traceMain } from '../trace.js';
 import { MountedFiles } from './mounted-files.js';
@@ -82,6 +83,10 @@ const INVALIDATE_DEADLINE = 5_000;
 /** Milliseconds that a writer past the end waits at the most for the size to be mended. */
 const MEND_DEADLINE = 5_000;
 
+/** Milliseconds for a small read from which on a server is far, and how long that is waited for. */
+const FAR_LATENCY = 4;
+const FAR_PATIENCE = 30;
+
 /** The unit of the page cache, on all we run on or smaller than theirs. */
 const PAGE = 4096n;
 
@@ -97,7 +102,10 @@ export async function mountDisk(
   options: MountOptions,
 ): Promise<Mount> {
   const place = typeof mountpoint === 'string' ? await checkMountpoint(mountpoint) : mountpoint;
-  const whole = fitDisk(disk, MAX_TRANSFER);
+  const fitted = fitDisk(disk, MAX_TRANSFER);
+  // Without the page cache each read is to reach the server.
+  const ahead = options.cache === 'none' ? undefined : new ReadAheadDisk(fitted);
+  const whole = ahead ?? fitted;
   // Fitting hides it.
   const minimumBlock = disk.info.limits.minimum;
   const { part } = options;
@@ -105,7 +113,7 @@ export async function mountDisk(
   if (options.partitions === true && place.name === undefined) {
     throw new MountError(partitionsNeedDirectory(place));
   }
-  const mount = new DiskMount(shown, minimumBlock, place, options);
+  const mount = new DiskMount(shown, minimumBlock, place, options, ahead);
   await mount.start();
   return mount;
 }
@@ -113,6 +121,7 @@ export async function mountDisk(
 class DiskMount implements Mount {
   readonly ended: Promise<MountEnd>;
   readonly #place: Mountpoint;
+  readonly #ahead: ReadAheadDisk | undefined;
   readonly #files: MountedFiles;
   readonly #options: MountOptions;
   readonly #fuse: FuseOptions;
@@ -125,10 +134,20 @@ class DiskMount implements Mount {
   #ending = false;
   #warnedOverrun = false;
 
-  /** @param disk takes any request */
-  constructor(disk: Disk, minimumBlock: number, place: Mountpoint, options: MountOptions) {
+  /**
+   * @param disk takes any request
+   * @param ahead below it, where there is a page cache
+   */
+  constructor(
+    disk: Disk,
+    minimumBlock: number,
+    place: Mountpoint,
+    options: MountOptions,
+    ahead: ReadAheadDisk | undefined,
+  ) {
     this.#place = place;
     this.#options = options;
+    this.#ahead = ahead;
     const fuse = options.fuse ?? NO_FUSE_OPTIONS;
     this.#fuse = fuse;
     this.#files = new MountedFiles(disk, place, {
@@ -138,6 +157,7 @@ class DiskMount implements Mount {
       readOnly: options.readOnly || fuse.readOnly,
       trim: options.trim === true,
       shared: !options.exclusive,
+      forgetReadAhead: () => ahead?.forget(),
       partitions: options.partitions === true ? { minimumBlock, warn: options.warn } : undefined,
       writeFailed: (shown, offset, code) => {
         options.warn(
@@ -168,12 +188,15 @@ class DiskMount implements Mount {
     const writeback = this.#options.cache === 'writeback' && !readOnly && size > 0n;
     // A file in a directory has the size that LOOKUP tells.
     const end = writeback && !isDirectory ? await this.#readEnd() : undefined;
+    const far = await this.#isFar();
     const { source } = this.#options;
     const fuse = this.#fuse;
     this.#attachment = await attach(path, { readOnly, isDirectory, source, fuse });
     const { fd } = this.#attachment;
     try {
       this.#own = await OwnMount.of(path);
+      // Where the kernel can be made to read ahead far enough, that costs less.
+      if (this.#own === undefined || !canTune(this.#own.device)) this.#ahead?.start();
       const sizeKnown = await this.#serve(
         fd,
         {
@@ -187,7 +210,7 @@ class DiskMount implements Mount {
       );
       if (!sizeKnown) await this.#mender(main)?.mend();
       if (!readOnly && !isDirectory) await this.#setTimes();
-      if (this.#own !== undefined) tuneMount(this.#own.device);
+      if (this.#own !== undefined) tuneMount(this.#own.device, far);
       file.counting = true;
     } catch (error) {
       this.#files.stop();
@@ -220,6 +243,19 @@ class DiskMount implements Mount {
       traceMain('the end of the disk cannot be read: %s', error);
       return undefined;
     }
+  }
+
+  /** Whether a read takes so long that waiting is most of it. The first one may be slow for other reasons. */
+  async #isFar(): Promise<boolean> {
+    const { disk, size } = this.#files.main.file;
+    for (let attempt = 0; attempt < 2 && size > 0n; attempt++) {
+      const start = performance.now();
+      // An error is told to whoever reads there.
+      const read = readDisk(disk, 0n, Number(size < PAGE ? size : PAGE)).catch(() => undefined);
+      await within(read, FAR_PATIENCE);
+      if (performance.now() - start < FAR_LATENCY) return false;
+    }
+    return size > 0n;
   }
 
   /** Starts the session and waits until the kernel has greeted us. */

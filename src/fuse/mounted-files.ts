@@ -21,6 +21,8 @@ export interface MountedFilesOptions extends DirectoryOptions {
   readonly trim: boolean;
   /** Others may change the disk as well. */
   readonly shared: boolean;
+  /** See DiskFileOptions. */
+  readonly forgetReadAhead: () => void;
   /** Show the partitions; the mountpoint is a directory then. */
   readonly partitions: Pick<PartitionFilesOptions, 'minimumBlock' | 'warn'> | undefined;
   /** Told of the first write to a file that the disk refuses. @param shown as the user would write it */
@@ -65,7 +67,7 @@ export class MountedFiles {
   }
 
   #fileOptions(name: string): DiskFileOptions {
-    const { uid, gid, permissions, readOnly, trim, shared } = this.#options;
+    const { uid, gid, permissions, readOnly, trim, shared, forgetReadAhead } = this.#options;
     return {
       uid,
       gid,
@@ -73,6 +75,7 @@ export class MountedFiles {
       readOnly,
       trim,
       shared,
+      forgetReadAhead,
       writeFailed: (offset, code) => this.#options.writeFailed(this.#shownName(name), offset, code),
     };
   }

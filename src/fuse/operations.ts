@@ -8,6 +8,7 @@ import {
   GETATTR_FH,
   IN_HEADER_BYTES,
   O_ACCMODE,
+  O_DIRECT,
   O_DSYNC,
   O_RDONLY,
   OPEN_KILL_SUIDGID,
@@ -207,6 +208,8 @@ export const read: Operation = (_protocol, request) => {
     return;
   }
   request.count = count;
+  // Past the page cache means: from the disk as it is now.
+  if ((view.getUint32(request.body + 32, true) & O_DIRECT) !== 0) file.readsAnew();
   file.disk.read(offset, count, request);
 };
 

@@ -49,6 +49,7 @@ describe('partitions as files', () => {
         readOnly: false,
         trim: false,
         shared: false,
+        forgetReadAhead: () => undefined,
         partitions: { minimumBlock: 512, warn: (line) => warnings.push(line) },
         writeFailed: () => undefined,
         isOpen: (node) => open.has(node.name),

@@ -1,0 +1,207 @@
+/**
+ * A disk that reads ahead of sequential readers, where the disk below is far away. The kernel keeps
+ * only 128 KiB under way for an ordinary user's mount, after which it waits for a whole round trip.
+ *
+ * What was read ahead is kept until it is taken, but does not outlive a change of its place: when a write
+ * is answered it is dropped, also what was asked for meanwhile and is still on its way.
+ */
+
+import type {
+  Disk,
+  DiskInfo,
+  ExtentsReply,
+  ReadReply,
+  Reply,
+  WriteOptions,
+  ZeroOptions,
+} from './disk.js';
+import { ChunkMemory } from './read-ahead-chunk.js';
+import { Stream } from './read-ahead-stream.js';
+
+/** How many sequential readers are followed at once. */
+const STREAMS = 4;
+/** How many bytes have to be read one after the other before it is taken for a habit. */
+const HABIT_BYTES = 256 * 1024;
+/** Bound on what is read ahead, of all readers together. */
+const MOST_CHUNKS = 14;
+/**
+ * A disk is far if a read takes longer than these milliseconds and what its bytes take on a slow wire:
+ * then waiting is what costs, and not the moving of data.
+ */
+const FAR_LATENCY = 0.7;
+const FAR_PER_BYTE = 3e-6;
+/** Milliseconds after which what a reader has not come back for is dropped. */
+const PATIENCE = 2000;
+
+export class ReadAheadDisk implements Disk {
+  readonly info: DiskInfo;
+  readonly #disk: Disk;
+  readonly #memory = new ChunkMemory(MOST_CHUNKS);
+  readonly #streams: Stream[];
+  readonly #now: () => number;
+  /** The last sequential read that was timed took long. */
+  #far = false;
+  #timing = false;
+  #started = false;
+  readonly #changes: Change[] = [];
+  #sweep: NodeJS.Timeout | undefined;
+
+  /**
+   * @param disk takes any request, as `fitDisk` makes it
+   * @param now milliseconds
+   */
+  constructor(disk: Disk, now: () => number = () => performance.now()) {
+    this.#disk = disk;
+    this.info = disk.info;
+    this.#now = now;
+    this.#streams = Array.from({ length: STREAMS }, () => new Stream(disk, this.#memory));
+  }
+
+  /** Reads ahead from now on. Before that all goes straight on. */
+  start(): void {
+    this.#started = true;
+  }
+
+  /** Nothing that was read before this call is given to anybody: others may have changed the disk. */
+  forget(): void {
+    for (const stream of this.#streams) stream.forget();
+  }
+
+  read(offset: bigint, length: number, reply: ReadReply): void {
+    const stream = this.#started ? this.#follow(offset, length) : undefined;
+    if (stream === undefined) {
+      this.#disk.read(offset, length, reply);
+    } else if (stream.holds(offset) || (this.#far && stream.habit >= HABIT_BYTES)) {
+      stream.read(offset, length, reply);
+      this.#sweepLater();
+    } else if (this.#timing || !timeToMeasure(stream)) {
+      this.#disk.read(offset, length, reply);
+    } else {
+      this.#timedRead(offset, length, reply);
+    }
+  }
+
+  /**
+   * The stream that a read goes on with, or undefined where it goes on with none: then it may be the
+   * start of one, in the place of the one that was used least recently.
+   */
+  #follow(offset: bigint, length: number): Stream | undefined {
+    const streams = this.#streams;
+    for (let i = 0; i < streams.length; i++) {
+      const stream = streams[i];
+      if (stream === undefined || (stream.next !== offset && !stream.holds(offset))) continue;
+      // The most recently used stands first.
+      for (let j = i; j > 0; j--) streams[j] = streams[j - 1] ?? stream;
+      streams[0] = stream;
+      stream.goneOn(offset, length);
+      return stream;
+    }
+    const last = streams.pop();
+    if (last !== undefined) {
+      last.startAt(offset, length);
+      streams.unshift(last);
+    }
+    return undefined;
+  }
+
+  #timedRead(offset: bigint, length: number, reply: ReadReply): void {
+    const start = this.#now();
+    this.#timing = true;
+    const took = (): void => {
+      this.#timing = false;
+      this.#far = this.#now() - start > FAR_LATENCY + FAR_PER_BYTE * length;
+    };
+    this.#disk.read(offset, length, {
+      data(bytes, at, owner) {
+        took();
+        reply.data(bytes, at, owner);
+      },
+      fail(code) {
+        took();
+        reply.fail(code);
+      },
+    });
+  }
+
+  /** From time to time what nobody has come back for is dropped. */
+  #sweepLater(): void {
+    if (this.#sweep !== undefined) return;
+    this.#sweep = setTimeout(() => {
+      this.#sweep = undefined;
+      let left = false;
+      for (const stream of this.#streams) left = stream.sweep() || left;
+      if (left) this.#sweepLater();
+      else this.#memory.trim();
+    }, PATIENCE).unref();
+  }
+
+  write(
+    offset: bigint,
+    bytes: Buffer,
+    start: number,
+    length: number,
+    options: WriteOptions,
+    reply: Reply,
+  ): void {
+    const change = this.#changing(offset, BigInt(length), reply);
+    this.#disk.write(offset, bytes, start, length, options, change);
+  }
+
+  trim(offset: bigint, length: bigint, options: WriteOptions, reply: Reply): void {
+    this.#disk.trim(offset, length, options, this.#changing(offset, length, reply));
+  }
+
+  zero(offset: bigint, length: bigint, options: ZeroOptions, reply: Reply): void {
+    this.#disk.zero(offset, length, options, this.#changing(offset, length, reply));
+  }
+
+  /** The reply for what changes a range; those that are done are used again. */
+  #changing(offset: bigint, length: bigint, reply: Reply): Reply {
+    const change = this.#changes.pop() ?? new Change((done) => this.#changed(done));
+    change.offset = offset;
+    change.end = offset + length;
+    change.reply = reply;
+    return change;
+  }
+
+  #changed(change: Change): void {
+    for (const stream of this.#streams) stream.drop(change.offset, change.end);
+    this.#changes.push(change);
+  }
+
+  flush(reply: Reply): void {
+    this.#disk.flush(reply);
+  }
+
+  extents(offset: bigint, length: bigint, reply: ExtentsReply): void {
+    this.#disk.extents(offset, length, reply);
+  }
+
+  close(): Promise<void> {
+    clearTimeout(this.#sweep);
+    this.forget();
+    return this.#disk.close();
+  }
+}
+
+/** When it has become a habit, and now and then, as the disk may come nearer. */
+const timeToMeasure = ({ reads }: Stream): boolean => reads === 2 || reads % 16 === 0;
+
+class Change implements Reply {
+  offset = 0n;
+  end = 0n;
+  reply: Reply | undefined;
+  readonly #changed: (change: Change) => void;
+
+  constructor(changed: (change: Change) => void) {
+    this.#changed = changed;
+  }
+
+  done(code: number): void {
+    const { reply } = this;
+    this.reply = undefined;
+    // Also what failed may have changed a part of its range.
+    this.#changed(this);
+    reply?.done(code);
+  }
+}

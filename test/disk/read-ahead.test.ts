@@ -1,0 +1,297 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { HEADROOM, NOT_DURABLE } from '../../src/disk/disk.js';
+import type { ReadReply } from '../../src/disk/disk.js';
+import { readDisk, trimDisk, writeDisk, zeroDisk } from '../../src/disk/promises.js';
+import { ReadAheadDisk } from '../../src/disk/read-ahead.js';
+import { errno } from '../../src/errno.js';
+import { MemoryDisk, seeded } from '../support/memory-disk.js';
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+const STEP = 128 * KIB;
+
+/** A clock by which each call is ten milliseconds later: all disks are far then; or that stands still. */
+function clock(far: boolean): () => number {
+  let time = 0;
+  return () => (far ? (time += 10) : 0);
+}
+
+function filled(size: number): MemoryDisk {
+  const disk = new MemoryDisk({ size });
+  const random = seeded(size);
+  for (let at = 0; at + 4 <= size; at += 4) {
+    disk.content.writeUInt32LE(Math.floor(random() * 2 ** 32), at);
+  }
+  return disk;
+}
+
+/** Holds requests back, in order: reads with what they found when they were asked, changes before they are made. */
+class ServerlikeDisk extends MemoryDisk {
+  held: (() => void)[] = [];
+  holding = false;
+
+  #hold(run: () => void): void {
+    if (this.holding) this.held.push(run);
+    else run();
+  }
+
+  override read(offset: bigint, length: number, reply: ReadReply): void {
+    super.read(offset, length, {
+      data: (bytes, start) => {
+        const found = Buffer.from(bytes);
+        this.#hold(() => reply.data(found, start));
+      },
+      fail: (code) => reply.fail(code),
+    });
+  }
+
+  override write(...request: Parameters<MemoryDisk['write']>): void {
+    this.#hold(() => super.write(...request));
+  }
+
+  override trim(...request: Parameters<MemoryDisk['trim']>): void {
+    this.#hold(() => super.trim(...request));
+  }
+
+  override zero(...request: Parameters<MemoryDisk['zero']>): void {
+    this.#hold(() => super.zero(...request));
+  }
+
+  letGo(): void {
+    for (const run of this.held.splice(0)) run();
+  }
+}
+
+async function readOn(disk: ReadAheadDisk, content: Buffer, from: number, to: number) {
+  for (let at = from; at < to; at += STEP) {
+    const got = await readDisk(disk, BigInt(at), Math.min(STEP, to - at));
+    assert.ok(got.equals(content.subarray(at, Math.min(at + STEP, to))), `at ${at}`);
+  }
+}
+
+function started(disk: MemoryDisk, now: () => number): ReadAheadDisk {
+  const ahead = new ReadAheadDisk(disk, now);
+  ahead.start();
+  return ahead;
+}
+
+/** The reads that a disk was asked for: offset and length. */
+const reads = (disk: MemoryDisk): [number, number][] =>
+  disk.log
+    .filter((line) => line.startsWith('read '))
+    .map((line) => line.slice(5).split('+').map(Number) as [number, number]);
+
+describe('ReadAheadDisk', () => {
+  it('reads ahead of a sequential reader, each byte once', async () => {
+    const disk = filled(16 * MIB);
+    const ahead = started(disk, clock(true));
+    await readOn(ahead, disk.content, 0, 4 * MIB);
+    const asked = reads(disk).reduce((sum, [, length]) => sum + length, 0);
+    assert.ok(asked > 4 * MIB, 'something was read ahead');
+    assert.ok(asked <= 13 * MIB, `${asked} bytes are more than the memory has`);
+    await readOn(ahead, disk.content, 4 * MIB, 16 * MIB);
+    assert.equal(
+      reads(disk).reduce((sum, [, length]) => sum + length, 0),
+      16 * MIB,
+    );
+    await ahead.close();
+  });
+
+  it('leaves a disk alone that is near', async () => {
+    const disk = filled(4 * MIB);
+    await readOn(started(disk, clock(false)), disk.content, 0, 4 * MIB);
+    assert.equal(reads(disk).length, 32);
+  });
+
+  it('does nothing before it is started', async () => {
+    const disk = filled(4 * MIB);
+    await readOn(new ReadAheadDisk(disk, clock(true)), disk.content, 0, 4 * MIB);
+    assert.equal(reads(disk).length, 32);
+  });
+
+  it('leaves readers alone that leap', async () => {
+    const disk = filled(4 * MIB);
+    const ahead = started(disk, clock(true));
+    for (let i = 0; i < 32; i++) {
+      const at = ((i * 7) % 32) * STEP;
+      const got = await readDisk(ahead, BigInt(at), STEP);
+      assert.ok(got.equals(disk.content.subarray(at, at + STEP)));
+    }
+    assert.equal(reads(disk).length, 32);
+  });
+
+  it('reads no further than the disk', async () => {
+    const disk = filled(2 * MIB + 1000);
+    const ahead = started(disk, clock(true));
+    await readOn(ahead, disk.content, 0, 2 * MIB + 1000);
+    // MemoryDisk refuses what lies past its end.
+  });
+
+  it('asks for more as long as a reader has to wait, and never for more than its memory has', () => {
+    const disk = new ServerlikeDisk({ size: 64 * MIB });
+    const ahead = started(disk, clock(true));
+    const got: number[] = [];
+    const ask = (at: number): void =>
+      ahead.read(BigInt(at), STEP, { data: () => got.push(at), fail: () => assert.fail() });
+    for (let i = 0; i < 3; i++) ask(i * STEP);
+    disk.holding = true;
+    for (let i = 3; i < 200; i++) {
+      ask(i * STEP);
+      if (i % 10 === 0) {
+        assert.ok(disk.held.length > 0);
+        disk.letGo();
+      }
+    }
+    disk.letGo();
+    assert.deepEqual(
+      got.sort((a, b) => a - b),
+      Array.from({ length: 200 }, (_, i) => i * STEP),
+    );
+  });
+
+  for (const [what, change] of [
+    ['write', (disk: ReadAheadDisk, at: bigint) => writeDisk(disk, at, Buffer.alloc(4096, 1))],
+    ['zero', (disk: ReadAheadDisk, at: bigint) => zeroDisk(disk, at, 4096n)],
+    ['trim', (disk: ReadAheadDisk, at: bigint) => trimDisk(disk, at, 4096n)],
+  ] as const) {
+    it(`shows a ${what} to what was read ahead`, async () => {
+      const disk = filled(4 * MIB);
+      const ahead = started(disk, clock(true));
+      await readOn(ahead, disk.content, 0, MIB);
+      await change(ahead, BigInt(MIB));
+      await readOn(ahead, disk.content, MIB, 4 * MIB);
+    });
+
+    it(`does not keep what was read while a ${what} was under way`, async () => {
+      const disk = new ServerlikeDisk({ size: 8 * MIB });
+      const ahead = started(disk, clock(true));
+      await readOn(ahead, disk.content, 0, MIB);
+      disk.holding = true;
+      const changed = change(ahead, BigInt(MIB + STEP));
+      // Goes on reading ahead, over the place that is being changed.
+      const during = [0, 1, 2, 3].map((i) => readDisk(ahead, BigInt(MIB + i * STEP), STEP));
+      // The server has read what it was asked for before it makes the change, and answers it later.
+      const [first, ...later] = disk.held.splice(0);
+      first?.();
+      await changed;
+      later.forEach((answer) => answer());
+      disk.holding = false;
+      await Promise.all(during);
+      await readOn(ahead, disk.content, MIB, 4 * MIB);
+    });
+  }
+
+  it('gives nothing from before it was told to forget', async () => {
+    const disk = filled(4 * MIB);
+    const ahead = started(disk, clock(true));
+    await readOn(ahead, disk.content, 0, MIB);
+    disk.content.fill(7, MIB);
+    ahead.forget();
+    await readOn(ahead, disk.content, MIB, 4 * MIB);
+  });
+
+  it('tells an error to who asks for that place, and goes on', async () => {
+    const disk = filled(4 * MIB);
+    const ahead = started(disk, clock(true));
+    await readOn(ahead, disk.content, 0, MIB);
+    // Read ahead by the next one: nobody has asked for that place.
+    disk.failNext.set('read', errno.EIO);
+    await readOn(ahead, disk.content, MIB, 4 * MIB);
+    // Not behind what was read ahead: the reader's own.
+    const alone = started(disk, clock(true));
+    disk.failNext.set('read', errno.EIO);
+    await assert.rejects(readDisk(alone, 0n, STEP), { code: 'EIO' });
+  });
+
+  for (let seed = 1; seed <= 6; seed++) {
+    it(`is like the disk below, whatever comes between, seed ${seed}`, async () => {
+      const random = seeded(seed);
+      const pick = (below: number): number => Math.floor(random() * below);
+      const size = 12 * MIB + pick(2) * 777;
+      const disk = new MemoryDisk({ size, shuffle: random });
+      const ahead = started(disk, clock(true));
+      // What each range may hold: of writes that are answered the last one, in lanes that only one uses at a time.
+      const model = Buffer.alloc(size);
+      const readers = Array.from({ length: 3 }, () => pick(size));
+      for (let round = 0; round < 80; round++) {
+        const jobs: Promise<unknown>[] = [];
+        const readings: { at: number; got: Promise<Buffer> }[] = [];
+        for (const [i, from] of readers.entries()) {
+          for (let n = pick(4); n > 0; n--) {
+            const at = readers[i] ?? from;
+            const length = Math.min(1 + pick(pick(2) === 0 ? STEP : 2 * MIB), size - at);
+            readings.push({ at, got: readDisk(ahead, BigInt(at), length) });
+            readers[i] = at + length >= size ? pick(size) : at + length;
+          }
+          if (pick(20) === 0) readers[i] = pick(size);
+        }
+        for (const { at, got } of readings) {
+          jobs.push(
+            got.then((bytes) =>
+              assert.ok(bytes.equals(model.subarray(at, at + bytes.length)), `round ${round}`),
+            ),
+          );
+        }
+        await Promise.all(jobs);
+        // Changes right before the readers, with what was read ahead of them still on its way.
+        const changes: Promise<void>[] = [];
+        const near = Math.min((readers[pick(3)] ?? 0) + pick(MIB), size - 1);
+        const length = Math.min(1 + pick(300_000), size - near);
+        if (pick(2) === 0) {
+          const data = Buffer.alloc(length, 1 + pick(255));
+          data.copy(model, near);
+          changes.push(writeDisk(ahead, BigInt(near), data));
+        } else {
+          model.fill(0, near, near + length);
+          changes.push(zeroDisk(ahead, BigInt(near), BigInt(length)));
+        }
+        // Somebody reads while it changes: whatever that gives must not be kept.
+        const during = readDisk(
+          ahead,
+          BigInt(readers[0] ?? 0),
+          Math.min(STEP, size - (readers[0] ?? 0)),
+        );
+        await Promise.all([...changes, during]);
+      }
+      await ahead.close();
+    });
+  }
+
+  it('lends nothing that somebody else still needs', () => {
+    const disk = filled(4 * MIB);
+    const ahead = started(disk, clock(true));
+    const take = (at: number, length: number): void =>
+      ahead.read(BigInt(at), length, {
+        data: (bytes, start) => {
+          const want = disk.content.subarray(at, at + length);
+          assert.ok(bytes.subarray(start, start + length).equals(want), `at ${at}`);
+          bytes.fill(0xcc, start - HEADROOM, start);
+        },
+        fail: () => assert.fail(),
+      });
+    for (let at = 0; at < MIB; at += STEP) take(at, STEP);
+    // Once more, and from the middle on backwards.
+    for (let at = MIB + 64 * KIB; at >= MIB - 64 * KIB; at -= 4096) take(at, 4096);
+  });
+
+  it('passes on what is durable', () => {
+    const disk = filled(MIB);
+    const ahead = started(disk, clock(true));
+    let done = 0;
+    ahead.write(
+      0n,
+      Buffer.alloc(HEADROOM + 512),
+      HEADROOM,
+      512,
+      { fua: true },
+      { done: () => done++ },
+    );
+    ahead.write(0n, Buffer.alloc(HEADROOM + 512), HEADROOM, 512, NOT_DURABLE, {
+      done: () => done++,
+    });
+    ahead.flush({ done: () => done++ });
+    assert.deepEqual(disk.log, ['write-fua 0+512', 'write 0+512', 'flush 0+0']);
+    assert.equal(done, 3);
+  });
+});
