@@ -5,6 +5,13 @@ export default tseslint.config(
   { ignores: ['dist/', 'native-bindings/build/', 'node_modules/', 'coverage/'] },
   js.configs.recommended,
   {
+    // What runs before anything of ours is loaded: CommonJS starts sooner.
+    files: ['**/*.cjs'],
+    languageOptions: {
+      globals: { __dirname: 'readonly', console: 'readonly', process: 'readonly' },
+    },
+  },
+  {
     files: ['**/*.ts'],
     extends: [tseslint.configs.strictTypeChecked, tseslint.configs.stylisticTypeChecked],
     languageOptions: {

@@ -7,6 +7,7 @@
  */
 
 import { createRequire } from 'node:module';
+import { PACKAGE_ROOT } from './package-root.js';
 
 /** Events of a PollWatcher; the values are libuv's. */
 export const READABLE = 1;
@@ -99,10 +100,8 @@ export interface Native {
   truncate(path: string, size: bigint): Promise<number>;
 }
 
-const require = createRequire(import.meta.url);
-
-/** Seen from dist/src/, where the compiled file is. */
-const ADDON = '../../native-bindings/build/Release/native.node';
+const require = createRequire(PACKAGE_ROOT);
+const ADDON = './native-bindings/build/Release/native.node';
 
 function load(): Native {
   try {

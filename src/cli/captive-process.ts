@@ -13,6 +13,7 @@ import { CommandError } from './errors.js';
 import { exitText } from './exit.js';
 import type { Exit } from './exit.js';
 import { findProgram } from '../find-program.js';
+import { PACKAGE_ROOT } from '../package-root.js';
 import { Guardian } from './guardian.js';
 import { endProcesses, processesHolding } from './holders.js';
 import { groupAlive, groupGone, signalGroup } from './process-group.js';
@@ -20,7 +21,7 @@ import { spawnDetached } from './spawn.js';
 import type { SpawnOptions, Spawned } from './spawn.js';
 
 /** The package's own programs, so that `tsnbdkit` is found wherever it is installed. */
-const OWN_PROGRAMS = fileURLToPath(new URL('../../../bin', import.meta.url));
+const OWN_PROGRAMS = fileURLToPath(new URL('bin', PACKAGE_ROOT));
 
 const DEFAULT_PATH = '/usr/local/bin:/usr/bin:/bin';
 

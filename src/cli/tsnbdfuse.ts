@@ -5,7 +5,9 @@ import { traceMain } from '../trace.js';
 import { main } from './main.js';
 
 const [, calledAs = '', ...args] = process.argv;
-process.exitCode = await main(args, basename(calledAs));
+void main(args, basename(calledAs)).then((status) => {
+  process.exitCode = status;
+});
 
 // All that held the event loop is closed by now, so that the process ends by itself. Were anything
 // forgotten (a bug that this trace helps to find), a user should not have to look at a command that

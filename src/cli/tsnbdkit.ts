@@ -236,7 +236,9 @@ async function main(args: readonly string[]): Promise<number> {
 
 const say = (message: string): void => tell(message, 'tsnbdkit');
 
-process.exitCode = await main(process.argv.slice(2));
+void main(process.argv.slice(2)).then((status) => {
+  process.exitCode = status;
+});
 
 // All that held the event loop is closed by now. Were anything forgotten, whoever waits for us should
 // not have to look at a server that has done its work and does not go. The timer itself holds nothing.

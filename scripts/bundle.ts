@@ -1,0 +1,27 @@
+/** `npm run build`, after tsc: makes one file of each command, to dist/bundle/; see bin/launch.cjs. */
+
+import { build } from 'esbuild';
+import { writeCodeCaches } from './code-cache.js';
+
+/** Its URL, by which it finds what lies beside the code, is not there in a CommonJS module. */
+const URL_OF_BUNDLE = `const bundleUrl = require('node:url').pathToFileURL(__filename).href;`;
+
+await build({
+  entryPoints: ['dist/src/cli/tsnbdfuse.js', 'dist/src/cli/tsnbdkit.js'],
+  outdir: 'dist/bundle',
+  outExtension: { '.js': '.cjs' },
+  bundle: true,
+  platform: 'node',
+  target: 'node20',
+  format: 'cjs',
+  // What is imported late still starts late, but stands in the same file.
+  supported: { 'dynamic-import': false },
+  define: { 'import.meta.url': 'bundleUrl' },
+  banner: { js: URL_OF_BUNDLE },
+  // Names stay, for the traces of a bug.
+  minifyWhitespace: true,
+  minifySyntax: true,
+  legalComments: 'none',
+  logLevel: 'warning',
+});
+await writeCodeCaches();

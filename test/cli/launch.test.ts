@@ -1,0 +1,60 @@
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { cp, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { after, before, describe, it } from 'node:test';
+import { promisify } from 'node:util';
+import { PACKAGE_ROOT } from '../../src/package-root.js';
+
+const run = promisify(execFile);
+
+describe('bin/', () => {
+  let copy: string;
+
+  before(async () => {
+    copy = await mkdtemp(join(tmpdir(), 'tsnbdfuse-launch-'));
+    const root = fileURLToPath(PACKAGE_ROOT);
+    for (const part of ['bin', 'package.json', 'dist/bundle', 'native-bindings/build']) {
+      await cp(join(root, part), join(copy, part), { recursive: true });
+    }
+  });
+  after(() => rm(copy, { recursive: true }));
+
+  const bundle = (name: string): string => join(copy, 'dist', 'bundle', name);
+
+  for (const name of ['tsnbdfuse', 'tsnbdkit']) {
+    const starts = async (): Promise<void> => {
+      const { stdout, stderr } = await run(process.execPath, [join(copy, 'bin', name), '-V']);
+      assert.match(stdout, new RegExp(`^${name} \\d+\\.\\d+\\.\\d+\\n$`));
+      assert.equal(stderr, '');
+    };
+
+    it(`${name} starts with what V8 made of it at build time`, async () => {
+      assert.ok((await stat(bundle(`${name}.cache`))).size > 0);
+      await starts();
+    });
+
+    it(`${name} starts where that is of another version, damaged or missing`, async () => {
+      const cache = await readFile(bundle(`${name}.cache`));
+      const other = Buffer.from(cache);
+      // The version stands in front.
+      other.fill(0x55, 4, 12);
+      for (const wrong of [other, cache.subarray(0, 100), Buffer.alloc(0)]) {
+        await writeFile(bundle(`${name}.cache`), wrong);
+        await starts();
+      }
+      await rm(bundle(`${name}.cache`));
+      await starts();
+    });
+
+    it(`${name} says so where it was not built`, async () => {
+      await rm(bundle(`${name}.cjs`));
+      await assert.rejects(run(process.execPath, [join(copy, 'bin', name)]), {
+        code: 1,
+        stderr: `${name}: not built yet; run "npm run build" in the folder of the package\n`,
+      });
+    });
+  }
+});
