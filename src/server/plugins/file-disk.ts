@@ -29,6 +29,8 @@ import type { PendingWrite } from './file-writes.js';
 
 /** For the data of reads on their way to clients. */
 const KEPT_BYTES = 32 * 1024 * 1024;
+/** Reads that go to another thread, at most, before it is seen again whether they have to. */
+const MAX_UNTRIED = 15;
 /** In one answer: each takes two calls. */
 const MAX_EXTENTS = 64;
 /** Written at once where the file system has no other way to zero. */
@@ -40,8 +42,10 @@ export class FileDisk implements Disk {
   readonly #pool = new BufferPool(KEPT_BYTES);
   readonly #flush: FileFlush;
   readonly #writes: FileWrites;
-  /** Whether the system can tell what it has in memory; as long as it did not say that it cannot. */
-  #canReadNow = true;
+  /** How many reads are left to another thread without a try. */
+  #untried = 0;
+  /** How many there were after the last read that was not in memory; none after one that was. */
+  #untriedBefore = 0;
   #closed: Promise<void> | undefined;
   /** The modes of fallocate that the file system turned out not to have. */
   readonly #missing = new Set<number>();
@@ -69,11 +73,26 @@ export class FileDisk implements Disk {
     else this.#readRest(offset, length, memory, got, reply);
   }
 
-  /** @returns how many bytes there are without waiting; what is wrong shows where the rest is read */
+  /**
+   * Where a file is not in memory, a try costs the time of the one thread that all clients share, as the
+   * system begins to read ahead within it: the next ones then go without, one, three, seven and fifteen.
+   * @returns how many bytes there are without waiting; what is wrong shows where the rest is read
+   */
   #readNow(offset: bigint, length: number, bytes: Buffer): number {
-    if (!this.#canReadNow) return 0;
+    if (this.#untried > 0) {
+      this.#untried--;
+      return 0;
+    }
     const count = native.preadNow(this.#fd, bytes, HEADROOM, length, offset);
-    if (count === -errno.EOPNOTSUPP) this.#canReadNow = false;
+    if (count === length) {
+      this.#untriedBefore = 0;
+    } else if (count === -errno.EOPNOTSUPP) {
+      // The file system cannot tell, and never will.
+      this.#untried = Number.POSITIVE_INFINITY;
+    } else {
+      this.#untriedBefore = Math.min(2 * this.#untriedBefore + 1, MAX_UNTRIED);
+      this.#untried = this.#untriedBefore;
+    }
     return Math.max(0, count);
   }
 
