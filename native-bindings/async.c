@@ -53,13 +53,18 @@ static void complete(napi_env env, napi_status status, void *data) {
   /* This fails where the thread ends, and nobody takes the result any more. */
   bool taken = made == napi_ok && napi_resolve_deferred(env, work->deferred, value) == napi_ok;
   if (!taken && work->gives_ownership && result >= 0) close((int)result);
-  free(work);
+  free_work(env, work);
 }
 
 struct async_work *new_work(napi_env env, size_t path_size) {
   struct async_work *work = calloc(1, sizeof *work + path_size);
   if (work == NULL) napi_throw_error(env, "ENOMEM", "no memory for a call");
   return work;
+}
+
+void free_work(napi_env env, struct async_work *work) {
+  if (work->held != NULL) napi_delete_reference(env, work->held);
+  free(work);
 }
 
 napi_value start_work(napi_env env, struct async_work *work, const char *name, async_call call) {
@@ -70,7 +75,7 @@ napi_value start_work(napi_env env, struct async_work *work, const char *name, a
     return promise;
   }
   unqueue(env, work);
-  free(work);
+  free_work(env, work);
   napi_throw_error(env, NULL, "a call could not be started");
   return NULL;
 }

@@ -10,6 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The kernel moves no more in one call, whatever it was asked. */
+#define MAX_TRANSFER 0x7ffff000u
+
 /* A system call that a signal interrupted is made again. */
 #define RETRY(result, call) \
   do {                      \
@@ -65,10 +68,13 @@ struct async_work {
   int flags;
   int64_t offset;
   int64_t length;
+  napi_ref held; /* what JavaScript must not collect before the end, or NULL */
   char path[];
 };
 /* @param path_size how many bytes work->path has. NULL after it has thrown. */
 struct async_work *new_work(napi_env env, size_t path_size);
+/* Undoes new_work, where the work is not started. */
+void free_work(napi_env env, struct async_work *work);
 /* Takes the work over; gives the promise, or NULL after it has thrown. */
 napi_value start_work(napi_env env, struct async_work *work, const char *name, async_call call);
 

@@ -1,11 +1,17 @@
-/* Files: what Node's own fs module lacks, or cannot do beyond 2^53. All may wait, so all are asynchronous. */
+/*
+ * Files: what Node's own fs module lacks, or cannot do beyond 2^53. What may wait is asynchronous, which
+ * is all but preadNow.
+ */
 
 #include "common.h"
 
 #include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <sys/uio.h>
 #include <unistd.h>
+
+#define MAX_PIECES 1024
 
 static void allocate(struct async_work *work) {
   int result;
@@ -67,7 +73,108 @@ static napi_value truncate_call(napi_env env, napi_callback_info info) {
   return start_work(env, work, "truncate", cut);
 }
 
+/* preadNow(fd, bytes, start, length, offset) */
+static napi_value read_now(napi_env env, napi_callback_info info) {
+  napi_value arguments[5];
+  int32_t fd;
+  uint32_t start, length;
+  uint8_t *place;
+  int64_t offset;
+  if (!get_arguments(env, info, 5, arguments, NULL) || !get_int(env, arguments[0], &fd) ||
+      !get_uint(env, arguments[2], &start) || !get_uint(env, arguments[3], &length) ||
+      !get_bigint(env, arguments[4], &offset) ||
+      !get_place(env, arguments[1], start, length, &place)) {
+    return NULL;
+  }
+  /* It would be the offset of the descriptor. */
+  if (offset < 0) return make_int(env, -EINVAL);
+  struct iovec part = {.iov_base = place, .iov_len = length < MAX_TRANSFER ? length : MAX_TRANSFER};
+  ssize_t result;
+  RETRY(result, preadv2(fd, &part, 1, offset, RWF_NOWAIT));
+  return make_int(env, or_errno(result));
+}
+
+/* One write of several. */
+struct piece {
+  const uint8_t *bytes;
+  size_t length;
+  int64_t offset;
+  int32_t *result;
+};
+_Static_assert(offsetof(struct async_work, path) % _Alignof(struct piece) == 0, "pieces stand in path");
+
+static void write_pieces(struct async_work *work) {
+  const struct piece *pieces = (const struct piece *)work->path;
+  for (int64_t i = 0; i < work->length; i++) {
+    const struct piece *piece = &pieces[i];
+    ssize_t result;
+    RETRY(result, pwrite(work->fd, piece->bytes, piece->length, piece->offset));
+    *piece->result = (int32_t)or_errno(result);
+  }
+}
+
+/*
+ * Takes the places of the pieces, and keeps the buffers and the results in a list of its own: what the
+ * caller does to its array is then of no matter. No JavaScript runs after the first pointer is taken.
+ */
+static bool take_pieces(napi_env env, const napi_value *arguments, uint32_t count, struct async_work *work) {
+  struct piece *pieces = (struct piece *)work->path;
+  napi_value buffers[MAX_PIECES], kept;
+  void *ranges, *offsets, *results;
+  uint8_t *place;
+  if (napi_create_array_with_length(env, count + 1, &kept) != napi_ok) return false;
+  for (uint32_t i = 0; i < count; i++) {
+    if (napi_get_element(env, arguments[1], i, &buffers[i]) != napi_ok ||
+        napi_set_element(env, kept, i, buffers[i]) != napi_ok) {
+      return false;
+    }
+  }
+  if (napi_set_element(env, kept, count, arguments[4]) != napi_ok ||
+      !get_elements(env, arguments[2], napi_uint32_array, 2 * (uint64_t)count, &ranges) ||
+      !get_elements(env, arguments[3], napi_bigint64_array, count, &offsets) ||
+      !get_elements(env, arguments[4], napi_int32_array, count, &results)) {
+    return false;
+  }
+  for (uint32_t i = 0; i < count; i++) {
+    const uint32_t *range = (const uint32_t *)ranges + 2 * (size_t)i;
+    if (!get_place(env, buffers[i], range[0], range[1], &place)) return false;
+    pieces[i] = (struct piece){.bytes = place,
+                               .length = range[1] < MAX_TRANSFER ? range[1] : MAX_TRANSFER,
+                               .offset = ((const int64_t *)offsets)[i],
+                               .result = (int32_t *)results + i};
+  }
+  return napi_create_reference(env, kept, 1, &work->held) == napi_ok;
+}
+
+/* pwrites(fd, buffers, ranges, offsets, results): Promise */
+static napi_value write_many(napi_env env, napi_callback_info info) {
+  napi_value arguments[5];
+  int32_t fd;
+  uint32_t count;
+  bool is_array = false;
+  if (!get_arguments(env, info, 5, arguments, NULL) || !get_int(env, arguments[0], &fd)) return NULL;
+  if (napi_is_array(env, arguments[1], &is_array) != napi_ok || !is_array) {
+    napi_throw_type_error(env, NULL, "an array of Uint8Arrays is expected");
+    return NULL;
+  }
+  if (napi_get_array_length(env, arguments[1], &count) != napi_ok) return NULL;
+  if (count < 1 || count > MAX_PIECES) {
+    napi_throw_range_error(env, NULL, "1 to 1024 pieces are expected");
+    return NULL;
+  }
+  struct async_work *work = new_work(env, count * sizeof(struct piece));
+  if (work == NULL) return NULL;
+  work->fd = fd;
+  work->length = count;
+  if (!take_pieces(env, arguments, count, work)) {
+    free_work(env, work);
+    return NULL;
+  }
+  return start_work(env, work, "pwrites", write_pieces);
+}
+
 bool define_file(napi_env env, napi_value exports) {
   return define(env, exports, "fallocate", fallocate_call) &&
-         define(env, exports, "lseek", lseek_call) && define(env, exports, "truncate", truncate_call);
+         define(env, exports, "lseek", lseek_call) && define(env, exports, "truncate", truncate_call) &&
+         define(env, exports, "preadNow", read_now) && define(env, exports, "pwrites", write_many);
 }

@@ -8,8 +8,6 @@
 
 /* IOV_MAX on Linux. */
 #define MAX_PARTS 1024
-/* The kernel moves no more in one call, whatever it was asked. */
-#define MAX_TRANSFER 0x7ffff000u
 
 static bool get_transfer(napi_env env, napi_callback_info info, int32_t *fd, uint8_t **place,
                          uint32_t *length) {

@@ -92,6 +92,24 @@ export interface Native {
   /** umount2(2), off the event loop, as it waits for us. @param flags MNT_*, UMOUNT_NOFOLLOW */
   umount(target: string, flags: number): Promise<number>;
 
+  /**
+   * preadv2(2) with RWF_NOWAIT: what needs no waiting for a disk, which may be less than is asked for.
+   * -EAGAIN where that is nothing, -EOPNOTSUPP where the file system cannot tell.
+   */
+  preadNow(fd: number, bytes: Uint8Array, start: number, length: number, offset: bigint): number;
+  /**
+   * pwrite(2) of several pieces, one after the other, off the event loop. Piece i is `ranges[2i + 1]`
+   * bytes of `buffers[i]` from `ranges[2i]` on.
+   * @param buffers 1 to 1024; their bytes, and `results`, belong to the call until the promise is settled
+   * @param results gets what became of each: a count, or a negated errno
+   */
+  pwrites(
+    fd: number,
+    buffers: readonly Uint8Array[],
+    ranges: Uint32Array,
+    offsets: BigInt64Array,
+    results: Int32Array,
+  ): Promise<number>;
   /** fallocate(2), off the event loop. */
   fallocate(fd: number, mode: number, offset: bigint, length: bigint): Promise<number>;
   /** lseek(2), off the event loop: the new offset, or a negated errno. */

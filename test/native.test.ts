@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { openSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
+import { openSync, readFileSync, readSync, readdirSync, readlinkSync } from 'node:fs';
 import { mkdir, readFile, stat } from 'node:fs/promises';
 import { after, before, describe, it } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -239,6 +239,14 @@ describe('reading and writing', TIMED, () => {
       ['fallocate', 0, 0, 0, 0n],
       ['lseek', 0, 0, 0],
       ['truncate', '/nowhere', 0],
+      ['preadNow', 0, bytes, 0, 8, 0],
+      ['preadNow', 0, [bytes], 0, 8, 0n],
+      ['pwrites', 0, bytes, ranges, new BigInt64Array(1), new Int32Array(1)],
+      ['pwrites', 0, new Proxy([bytes], {}), ranges, new BigInt64Array(1), new Int32Array(1)],
+      ['pwrites', 0, [bytes, {}], ranges, new BigInt64Array(2), new Int32Array(2)],
+      ['pwrites', 0, [bytes], [0, 8], new BigInt64Array(1), new Int32Array(1)],
+      ['pwrites', 0, [bytes], ranges, [0n], new Int32Array(1)],
+      ['pwrites', 0, [bytes], ranges, new BigInt64Array(1), new Uint32Array(1)],
       ['receiveDescriptor', '3'],
     ];
     for (const [name, ...args] of wrong) {
@@ -276,6 +284,13 @@ describe('reading and writing', TIMED, () => {
       ['socketpair', new Int32Array(1)],
       ['lseek', 0, 2n ** 63n, 0],
       ['truncate', '/nowhere', -(2n ** 63n) - 1n],
+      ['preadNow', 0, bytes, 1, 8, 0n],
+      ['preadNow', 0, bytes, 0, 8, 2n ** 63n],
+      ['pwrites', 0, [], ranges, new BigInt64Array(1), new Int32Array(1)],
+      ['pwrites', 0, [bytes, bytes], ranges, new BigInt64Array(2), new Int32Array(2)],
+      ['pwrites', 0, [bytes], new Uint32Array(1), new BigInt64Array(1), new Int32Array(1)],
+      ['pwrites', 0, [bytes], ranges, new BigInt64Array(0), new Int32Array(1)],
+      ['pwrites', 0, [bytes], ranges, new BigInt64Array(1), new Int32Array(0)],
     ];
     for (const [name, ...args] of wrong) {
       assert.throws(() => call(name, ...args), RangeError, `${name} ${args.slice(2).join(' ')}`);
@@ -1165,6 +1180,56 @@ describe('files', () => {
     assert.equal(await native.truncate('x'.repeat(5000), 0n), -errno.ENAMETOOLONG);
   });
 
+  it('are read where nothing has to be waited for', async (test) => {
+    using fds = new Descriptors();
+    const fd = fds.own(openSync(await place.file('now', 'content'), 'r'));
+    const bytes = Buffer.from('..........');
+    const count = native.preadNow(fd, bytes, 1, 4, 2n);
+    if (count === -errno.EOPNOTSUPP) {
+      test.diagnostic('the file system cannot tell what it has in memory');
+    } else {
+      assert.equal(count, 4);
+      assert.equal(bytes.toString(), '.nten.....');
+      assert.equal(native.preadNow(fd, bytes, 0, 10, 4n), 3);
+      assert.equal(native.preadNow(fd, bytes, 0, 10, 2n ** 62n), 0);
+    }
+    assert.equal(native.preadNow(fd, bytes, 0, 1, -1n), -errno.EINVAL);
+    assert.equal(native.preadNow(-1, bytes, 0, 1, 0n), -errno.EBADF);
+    const [pipe] = fds.pair();
+    assert.equal(native.preadNow(pipe, bytes, 0, 1, 0n), -errno.ESPIPE);
+  });
+
+  it('are written in several pieces, each with its result', TIMED, async () => {
+    using fds = new Descriptors();
+    const path = await place.file('pieces', '0123456789');
+    const fd = fds.own(openSync(path, 'r+'));
+    const results = new Int32Array(5);
+    const one = Buffer.from('abcdef');
+    const buffers = [one, Buffer.from('xyz'), one, one, Buffer.from('-')];
+    const ranges = new Uint32Array([0, 2, 1, 2, 0, 0, 0, 3, 0, 1]);
+    const offsets = new BigInt64Array([8n, 0n, 3n, -1n, 2n ** 33n]);
+    const written = native.pwrites(fd, buffers, ranges, offsets, results);
+    // What was handed over is kept, whatever becomes of the lists.
+    buffers.length = 0;
+    ranges.fill(0xffffffff);
+    offsets.fill(-1n);
+    assert.equal(await written, 0);
+    assert.deepEqual([...results], [2, 2, 0, -errno.EINVAL, 1]);
+    assert.equal((await stat(path)).size, 2 ** 33 + 1);
+    const begin = Buffer.alloc(10);
+    readSync(fd, begin, 0, 10, 0);
+    assert.equal(begin.toString(), 'yz234567ab');
+    const readOnly = fds.own(openSync(path, 'r'));
+    await native.pwrites(
+      readOnly,
+      [one],
+      new Uint32Array([0, 1]),
+      new BigInt64Array(1),
+      results.subarray(0, 1),
+    );
+    assert.equal(results[0], -errno.EBADF);
+  });
+
   it('are worked on many at a time', TIMED, async () => {
     using fds = new Descriptors();
     const fd = fds.own(openSync(await place.file('many', Buffer.alloc(100)), 'r'));
@@ -1205,7 +1270,11 @@ describe('worker threads', () => {
       for (let i = 0; i < 1000; i++) JSON.parse('[1, 2, 3]');
     }));
     native.receiveDescriptor(ends[0]).then(() => parentPort.postMessage('never'));
-    for (let i = 0; i < 50; i++) native.truncate('/nonexistent/' + i, 0n).then(() => {});
+    for (let i = 0; i < 50; i++) {
+      native.truncate('/nonexistent/' + i, 0n).then(() => {});
+      native.pwrites(-1, [new Uint8Array(64)], new Uint32Array([0, 64]), new BigInt64Array(1),
+        new Int32Array(1)).then(() => {});
+    }
     watch(1).close();
     process.on('exit', () => watch(1));
     kept.push(watch(1));

@@ -26,6 +26,12 @@ const RECEIVES_PER_WAKE = 16;
 /** Requests that the disk may have at once. */
 const MAX_IN_FLIGHT = 128;
 /**
+ * So many bytes of replies leave without waiting for the end of the turn, and while that many cannot
+ * leave, no request is started: data that is read long before the socket takes it falls out of the
+ * processor's cache, and takes memory that would do for many requests, one after the other.
+ */
+const MAX_QUEUED_BYTES = 512 * 1024;
+/**
  * No request is started while payloads and queued replies hold this much. What the last one started
  * holds comes on top, so that the longest request is always possible.
  */
@@ -125,6 +131,7 @@ export class Connection implements Answering {
           return;
         }
         this.#takeOne();
+        if (this.#transport.queuedBytes >= MAX_QUEUED_BYTES) this.#transport.flush();
       }
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
@@ -263,7 +270,7 @@ export class Connection implements Answering {
     return (
       this.#inFlight < MAX_IN_FLIGHT &&
       this.heldBytes < MAX_HELD_BYTES &&
-      this.#transport.queuedBytes < MAX_HELD_BYTES
+      this.#transport.queuedBytes < MAX_QUEUED_BYTES
     );
   }
 

@@ -405,6 +405,41 @@ describe('connection: limits', () => {
     assert.equal(disk.handedOver, 0);
   });
 
+  it('reads ahead little of what a disk has at once, and sends all of it', async () => {
+    const disk = new MemoryDisk({ size: 64 << 20 });
+    const { peer, connection } = connect(disk);
+    const length = 256 << 10;
+    const blocks = Array.from({ length: 200 }, (_, i) => i);
+    const content = blocks.map((i) => pattern(64, i));
+    for (const i of blocks) {
+      peer.send(
+        request({
+          type: WRITE,
+          offset: BigInt(i * length),
+          payload: content[i] ?? Buffer.alloc(0),
+        }),
+      );
+    }
+    await peer.receive(16 * blocks.length);
+    disk.log.length = 0;
+    peer.pause();
+    for (const i of blocks) {
+      peer.send(request({ type: READ, cookie: BigInt(i), offset: BigInt(i * length), length }));
+    }
+    for (let turn = 0; turn < 100; turn++) {
+      await new Promise(setImmediate);
+      assert.ok(connection.heldBytes <= 1 << 20, `${connection.heldBytes} held`);
+    }
+    assert.ok(disk.log.length < 50, `${disk.log.length} asked`);
+    peer.resume();
+    for (const i of blocks) {
+      const { cookie, data } = await peer.reply(length);
+      assert.equal(cookie, BigInt(i));
+      assert.ok(data.subarray(0, 64).equals(content[i] ?? Buffer.alloc(0)), `block ${i}`);
+    }
+    assert.equal(connection.heldBytes, 0);
+  });
+
   it('holds a limited amount of small replies that nobody reads', async () => {
     const disk = new MemoryDisk({ size: 4096 });
     const { peer, connection } = connect(disk);

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, open, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { mkdtemp, open, readFile, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import type { TestContext } from 'node:test';
+import { promisify } from 'node:util';
 import {
   diskExtents,
   flushDisk,
@@ -15,6 +18,7 @@ import { native } from '../../../src/native.js';
 import { deviceNumbers } from '../../../src/device-number.js';
 import { openFile } from '../../../src/server/plugins/file.js';
 import { FileFlush } from '../../../src/server/plugins/file-flush.js';
+import { seeded } from '../../support/memory-disk.js';
 import { exerciseDisk } from '../../support/server-model.js';
 
 let folder: string;
@@ -58,6 +62,97 @@ describe('file: beside a model', () => {
     await Promise.all(asked);
     await disk.close();
   });
+});
+
+/** Writes back what the page cache has of a file, and drops it. */
+async function forget(path: string): Promise<void> {
+  const args = [`of=${path}`, 'oflag=nocache', 'conv=notrunc,fdatasync', 'count=0', 'status=none'];
+  await promisify(execFile)('dd', args, { timeout: 60_000 });
+}
+
+describe('file: beside the system itself', () => {
+  // That of /dev/shm cannot tell what needs no waiting; that of the other can, mostly.
+  for (const where of [tmpdir(), '/dev/shm']) {
+    it(`gives and stores the same, with all at once, in ${where}`, async (test) => {
+      const own = where === tmpdir() ? folder : await mkdtemp('/dev/shm/tsnbdkit-file-');
+      try {
+        await manyAtOnce(test, join(own, 'many-at-once'));
+      } finally {
+        if (own !== folder) await rm(own, { recursive: true });
+      }
+    });
+  }
+
+  /** As many at once as there are slots, in each of which a model says what has to come out. */
+  async function manyAtOnce(test: TestContext, path: string): Promise<void> {
+    // The slots' edges are within pages, so that neighbours write to the same page.
+    const SLOT = 100_001;
+    const SLOTS = 24;
+    await writeFile(path, Buffer.alloc(SLOT * SLOTS, 5));
+    const disk = await openFile(path, WRITABLE);
+    const slow = await open(path, 'r+');
+    const random = seeded(29);
+    const below = (limit: number): number => Math.floor(random() * limit);
+    const model = Buffer.alloc(SLOT * SLOTS, 5);
+    const answers = { now: 0, later: 0 };
+
+    async function step(slot: number): Promise<void> {
+      const from = below(SLOT);
+      // Many short ones, which are gathered, and some longer ones.
+      const length = 1 + below(Math.min(SLOT - from, below(3) === 0 ? SLOT : 9000));
+      const at = slot * SLOT + from;
+      const here = model.subarray(at, at + length);
+      switch (below(5)) {
+        case 0:
+        case 1: {
+          const data = Buffer.alloc(length, below(256));
+          data.copy(here);
+          await writeDisk(disk, BigInt(at), data);
+          // What is answered, everybody sees.
+          const seen = await slow.read(Buffer.alloc(length), 0, length, at);
+          assert.ok(seen.buffer.equals(here), `written ${at}+${length}`);
+          break;
+        }
+        case 2:
+          here.fill(below(256));
+          await slow.write(here, 0, length, at);
+          break;
+        case 3:
+          await zeroDisk(disk, BigInt(at), BigInt(length));
+          here.fill(0);
+          break;
+        default: {
+          const turn = { isOver: false };
+          const data = new Promise<Buffer>((resolve, reject) => {
+            disk.read(BigInt(at), length, {
+              data: (bytes, start, owner) => {
+                answers[turn.isOver ? 'later' : 'now']++;
+                resolve(Buffer.from(bytes.subarray(start, start + length)));
+                owner?.release();
+              },
+              fail: (code) => reject(new Error(`errno ${code}`)),
+            });
+          });
+          turn.isOver = true;
+          assert.ok((await data).equals(here), `read ${at}+${length}`);
+        }
+      }
+    }
+
+    for (let round = 0; round < 6; round++) {
+      await forget(path);
+      await Promise.all(
+        Array.from({ length: SLOTS }, async (_, slot) => {
+          for (let i = 0; i < 12; i++) await step(slot);
+        }),
+      );
+      await flushDisk(disk);
+    }
+    test.diagnostic(`reads: ${answers.now} at once, ${answers.later} later`);
+    assert.ok((await readFile(path)).equals(model));
+    await slow.close();
+    await disk.close();
+  }
 });
 
 describe('file: room', () => {
