@@ -66,6 +66,8 @@ export class TlsTransport implements Transport {
   #scheduled = false;
   #closed = false;
   #ended = false;
+  /** The receiver has heard of the end, or of the failure. */
+  #toldEnd = false;
   #flushScheduled = false;
   #corked = false;
   #queuedBytes = 0;
@@ -114,7 +116,8 @@ export class TlsTransport implements Transport {
   }
 
   get #hasNews(): boolean {
-    return this.#socket.readableLength > 0 || this.#ended || this.failure !== undefined;
+    const over = this.#ended || this.failure !== undefined;
+    return this.#socket.readableLength > 0 || (over && !this.#toldEnd);
   }
 
   /** Tells in a turn of its own that there is something to receive, as long as there is. */
@@ -125,8 +128,9 @@ export class TlsTransport implements Transport {
       this.#scheduled = false;
       if (!this.#reading || this.#closed) return;
       this.#events?.readable();
-      // Who has heard of the end, or of a failure, need not hear of it again and again.
-      if (this.#socket.readableLength > 0) this.#schedule();
+      // Who got less than there was room for does not look for more: neither for bytes, nor for an end
+      // that came right behind them.
+      this.#schedule();
     });
   }
 
@@ -142,11 +146,12 @@ export class TlsTransport implements Transport {
       piece.copy(bytes, start + filled);
       filled += piece.length;
     }
+    // It takes a read of nothing to learn of the end, and to ask for more.
+    if (this.#socket.readableLength === 0) this.#socket.read(0);
     if (filled > 0) return filled;
-    // It takes a read to learn of the end, and to ask for more.
-    this.#socket.read(0);
-    if (this.failure !== undefined) return -errno.EIO;
-    return this.#ended ? 0 : -errno.EAGAIN;
+    if (this.failure === undefined && !this.#ended) return -errno.EAGAIN;
+    this.#toldEnd = true;
+    return this.failure === undefined ? 0 : -errno.EIO;
   }
 
   send(bytes: Buffer, start: number, length: number, owner?: Owner): void {

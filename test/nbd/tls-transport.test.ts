@@ -134,6 +134,42 @@ describe('a transport with TLS', { timeout: 120_000 }, () => {
     });
   }
 
+  /** Receives once for each time it is told to, as a connection does that got less than it had room for. */
+  class PatientReceiver {
+    readonly told: (string | number)[] = [];
+
+    constructor(transport: TlsTransport) {
+      const place = Buffer.alloc(100_000);
+      transport.open({
+        readable: () => {
+          const count = transport.receive(place, 0, place.length);
+          if (count === -errno.EAGAIN) return;
+          this.told.push(count > 0 ? place.toString('latin1', 0, count) : count);
+        },
+        sendFailed: () => undefined,
+        drained: () => undefined,
+      });
+      transport.resume();
+    }
+  }
+
+  for (const [how, leave] of [
+    ['hangs up', (peer: TLSSocket) => peer.end('last words')],
+    ['vanishes', (peer: TLSSocket) => peer.write('last words', () => peer.destroy())],
+  ] as const) {
+    it(`tells of a peer that ${how} with its last words, and of them before`, async () => {
+      const { transport, peer } = await open();
+      // Both are there before any of it is looked at.
+      const closed = new Promise((resolve) => peer.once('close', resolve));
+      leave(peer);
+      if (how === 'vanishes') await closed;
+      const receiver = new PatientReceiver(transport);
+      await until('the end is told', () => typeof receiver.told.at(-1) === 'number');
+      assert.deepEqual(receiver.told, ['last words', 0]);
+      transport.close();
+    });
+  }
+
   it('takes no more than it has room for while nobody reads', async () => {
     const { transport, peer } = await open();
     const receiver = new Receiver(transport);
