@@ -9,7 +9,7 @@ import { WRITABLE, native } from '../native.js';
 import { DeadlineError, EndOfStreamError, converse } from '../transport/dialogue.js';
 import { FdTransport } from '../transport/fd-transport.js';
 import type { Transport } from '../transport/transport.js';
-import { HandshakeError, ProtocolError } from './errors.js';
+import { HandshakeError, ProtocolError, SetupError } from './errors.js';
 import { addressText } from './export.js';
 import type {
   Address,
@@ -18,7 +18,6 @@ import type {
   Target,
   TcpAddress,
   UnixAddress,
-  TlsSettings,
   VsockAddress,
 } from './export.js';
 import {
@@ -40,6 +39,8 @@ export interface OpenOptions extends Omit<HandshakeOptions, 'exportName'> {
   readonly signal?: AbortSignal | undefined;
   /** Told in one line what is dangerous about the keys in use. */
   readonly warn?: ((line: string) => void) | undefined;
+  /** Of `prepareTls`, where several connections share it; otherwise it is prepared for this one. */
+  readonly encryption?: ConnectionOptions | undefined;
 }
 
 export interface OpenedExport {
@@ -52,11 +53,10 @@ export interface OpenedExport {
  * @throws HandshakeError with one line for the user that names the server
  */
 export async function openExport(target: Target, options: OpenOptions): Promise<OpenedExport> {
-  checkExportName(target.exportName);
   const until = performance.now() + options.deadline;
-  const encryption =
-    target.tls === undefined ? undefined : await encryptionOf(target, target.tls, options.warn);
-  const transport = await openTransport(target.address, options.deadline, options.signal);
+  checkExportName(target.exportName);
+  const encryption = options.encryption ?? (await prepareTls(target, options));
+  const transport = await openTransport(target.address, timeLeft(until), options.signal);
   try {
     const handshake = { ...options, exportName: target.exportName };
     if (encryption !== undefined) {
@@ -71,15 +71,19 @@ export async function openExport(target: Target, options: OpenOptions): Promise<
   }
 }
 
-/** @throws HandshakeError */
-async function encryptionOf(
+/**
+ * Reads certificates and keys, once for all connections to a target.
+ * @returns undefined where it is not encrypted
+ * @throws SetupError with one line for the user; the signal's reason
+ */
+export async function prepareTls(
   target: Target,
-  settings: TlsSettings,
-  warn: OpenOptions['warn'],
-): Promise<ConnectionOptions> {
+  { deadline, signal, warn }: Pick<OpenOptions, 'deadline' | 'signal' | 'warn'>,
+): Promise<ConnectionOptions | undefined> {
+  if (target.tls === undefined) return undefined;
   // Loaded only where it is used.
   const { tlsOptions } = await import('./tls-options.js');
-  const { connection, warnings } = await tlsOptions(target, settings);
+  const { connection, warnings } = await tlsOptions(target, target.tls, { deadline, signal });
   for (const line of warnings) warn?.(line);
   return connection;
 }
@@ -117,6 +121,7 @@ async function openEncrypted(
 function explained(error: unknown, target: Target, deadline: number): Error {
   const fail = (text: string): HandshakeError =>
     new HandshakeError(`NBD server at ${addressText(target.address)}: ${text}`, { cause: error });
+  if (error instanceof SetupError) return error;
   if (error instanceof HandshakeError) return fail(error.message);
   if (error instanceof ProtocolError) return fail(`it ${error.message}`);
   if (error instanceof DeadlineError) {
