@@ -19,7 +19,7 @@ import { NbdConnection } from './connection.js';
 import { TransmissionFlag } from './constants.js';
 import type { NegotiatedExport, Target } from './export.js';
 import type { Transport } from '../transport/transport.js';
-import { openExport, prepareTls } from './open.js';
+import { openExport, orDiscard, prepareTls } from './open.js';
 import type { OpenOptions } from './open.js';
 
 export interface ConnectOptions {
@@ -59,13 +59,14 @@ const MAX_EXTENDED_RANGE = 2 ** 53 - 65536;
 export async function connectDisk(target: Target, options: ConnectOptions): Promise<NbdDisk> {
   // The first one tells whether there may be more: a server that takes one client only would keep
   // the others waiting, and qemu-nbd ends when its last client leaves, so that nothing may be probed.
-  const encryption = await prepareTls(target, options);
+  const encryption = await orDiscard(target.address, () => prepareTls(target, options));
   const { deadline, signal } = options;
   const opening = { deadline, signal, encryption };
   const { transport, negotiated } = await openExport(target, opening);
   const disk = new NbdDisk(negotiated);
   disk.addConnection(transport, negotiated);
-  if (disk.info.canMultiConn) {
+  // A socket is one connection, and was taken over by it.
+  if (disk.info.canMultiConn && target.address.kind !== 'socket') {
     const more = options.connections - 1;
     await within(joinMore(disk, negotiated, target, opening, more), JOIN_PATIENCE);
   }

@@ -54,8 +54,10 @@ export interface OpenedExport {
  */
 export async function openExport(target: Target, options: OpenOptions): Promise<OpenedExport> {
   const until = performance.now() + options.deadline;
-  checkExportName(target.exportName);
-  const encryption = options.encryption ?? (await prepareTls(target, options));
+  const encryption = await orDiscard(target.address, () => {
+    checkExportName(target.exportName);
+    return options.encryption ?? prepareTls(target, options);
+  });
   const transport = await openTransport(target.address, timeLeft(until), options.signal);
   try {
     const handshake = { ...options, exportName: target.exportName };
@@ -74,7 +76,7 @@ export async function openExport(target: Target, options: OpenOptions): Promise<
 /**
  * Reads certificates and keys, once for all connections to a target.
  * @returns undefined where it is not encrypted
- * @throws SetupError with one line for the user; the signal's reason
+ * @throws SetupError with one line for the user; the signal's reason. A socket that the target is stays open
  */
 export async function prepareTls(
   target: Target,
@@ -86,6 +88,11 @@ export async function prepareTls(
   const { connection, warnings } = await tlsOptions(target, target.tls, { deadline, signal });
   for (const line of warnings) warn?.(line);
   return connection;
+}
+
+/** A socket that is connected already is ours from the start, and closed when there is no use for it. */
+export async function orDiscard<T>(address: Address, use: () => T | Promise<T>): Promise<T> {
+  return address.kind === 'socket' ? orClose(address.fd, use) : use();
 }
 
 /** @param plain owned from now on */
@@ -163,6 +170,7 @@ export async function openTransport(
   signal?: AbortSignal,
 ): Promise<Transport> {
   const until = performance.now() + deadline;
+  await orDiscard(address, () => signal?.throwIfAborted());
   if (address.kind === 'ssh') return openSsh(address);
   const fd = await connectSocket(address, until, signal);
   return orClose(fd, () => new FdTransport(fd));
