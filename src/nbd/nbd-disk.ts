@@ -251,9 +251,7 @@ export class NbdDisk implements Disk {
     eachPart(offset, length, this.#maxRange, reply, (partOffset, partLength, partReply) => {
       start(partOffset, partLength, {
         done: (code) => {
-          if (partLength > MAX_RANGE && (code === errno.EOVERFLOW || code === errno.EINVAL)) {
-            traceNbd('the server refuses a range of %d bytes', partLength);
-            this.#maxRange = MAX_RANGE;
+          if (this.#shortens(partLength, code)) {
             eachPart(partOffset, BigInt(partLength), MAX_RANGE, partReply, start);
           } else {
             partReply.done(code);
@@ -269,9 +267,26 @@ export class NbdDisk implements Disk {
       return;
     }
     const connection = this.#pick();
-    const most = length > BigInt(this.#maxRange) ? this.#maxRange : Number(length);
+    const asked = length > BigInt(this.#maxRange) ? this.#maxRange : Number(length);
     if (connection === undefined) reply.fail(errno.EIO);
-    else connection.extents(offset, most, reply);
+    else if (asked <= MAX_RANGE) connection.extents(offset, asked, reply);
+    else {
+      connection.extents(offset, asked, {
+        extents: (found) => reply.extents(found),
+        fail: (code) => {
+          if (this.#shortens(asked, code)) this.extents(offset, length, reply);
+          else reply.fail(code);
+        },
+      });
+    }
+  }
+
+  /** Whether a range was refused for its length, which may be that of an earlier one. */
+  #shortens(length: number, code: number): boolean {
+    if (length <= MAX_RANGE || (code !== errno.EOVERFLOW && code !== errno.EINVAL)) return false;
+    traceNbd('the server refuses a range of %d bytes', length);
+    this.#maxRange = MAX_RANGE;
+    return true;
   }
 
   /** Drops the connections at once; what is in flight gets EIO. `onLost` is not called. */
