@@ -9,6 +9,7 @@ import { WRITABLE, native } from '../native.js';
 import { DeadlineError, EndOfStreamError, converse } from '../transport/dialogue.js';
 import { FdTransport } from '../transport/fd-transport.js';
 import type { Transport } from '../transport/transport.js';
+import { MAX_VSOCK } from './constants.js';
 import { HandshakeError, ProtocolError, SetupError } from './errors.js';
 import { addressText } from './export.js';
 import type {
@@ -252,11 +253,18 @@ async function connectTcp(
   throw cannotConnect(shown, why);
 }
 
+const isVsockNumber = (value: number): boolean =>
+  Number.isInteger(value) && value >= 0 && value <= MAX_VSOCK;
+
 async function connectVsock(
   address: VsockAddress,
   until: number,
   signal: AbortSignal | undefined,
 ): Promise<number> {
+  // What is longer would be cut to 32 bits, and mean another machine, or any.
+  if (![address.cid, address.port].every(isVsockNumber)) {
+    throw cannotConnect(address, `both are numbers from 0 to ${MAX_VSOCK}`);
+  }
   const fd = native.vsockConnect(address.cid, address.port);
   if (fd === -errno.EAFNOSUPPORT) {
     throw cannotConnect(address, 'this kernel has no vsock; load it with: modprobe vsock');

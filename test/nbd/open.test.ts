@@ -421,6 +421,22 @@ describe('a server by vsock', () => {
   });
 });
 
+it('is not connected to by vsock with a number that stands for any, or is none', async () => {
+  for (const [cid, port] of [
+    [0xffff_ffff, 1],
+    [2, 0xffff_ffff],
+    [-1, 1],
+    [2 ** 32 + 2, 1],
+    [2, 0.5],
+    [Number.NaN, 1],
+  ] as const) {
+    assert.equal(
+      await failure({ kind: 'vsock', cid, port }),
+      `cannot connect to vsock:${cid}:${port}: both are numbers from 0 to 4294967294`,
+    );
+  }
+});
+
 describe('a server at the other end of a socket', () => {
   /** @returns our end */
   function inherited(): Address {
