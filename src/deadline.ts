@@ -2,18 +2,28 @@
 
 export const TOO_LATE = Symbol('too late');
 
-/** What a promise gives, or TOO_LATE when it has not settled in so many milliseconds. */
+/**
+ * What a promise gives, or TOO_LATE when it has not settled in so many milliseconds.
+ * @param signal ends the wait early
+ * @throws the signal's reason
+ */
 export async function within<T>(
   promise: Promise<T>,
   milliseconds: number,
+  signal?: AbortSignal,
 ): Promise<T | typeof TOO_LATE> {
   let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<typeof TOO_LATE>((resolve) => {
+  let abort: () => void = () => undefined;
+  const late = new Promise<typeof TOO_LATE>((resolve, reject) => {
     timer = setTimeout(() => resolve(TOO_LATE), milliseconds);
+    abort = () => reject(signal?.reason as Error);
+    if (signal?.aborted === true) abort();
   });
+  signal?.addEventListener('abort', abort);
   try {
-    return await Promise.race([promise, late]);
+    return await Promise.race([late, promise]);
   } finally {
     clearTimeout(timer);
+    signal?.removeEventListener('abort', abort);
   }
 }

@@ -1,5 +1,6 @@
 /** What the words behind the mountpoint say: where the disk comes from. */
 
+import { MAX_VSOCK } from '../nbd/constants.js';
 import type { SocketAddress, Target } from '../nbd/export.js';
 import { UsageError } from './errors.js';
 
@@ -82,8 +83,8 @@ const MODES: ReadonlyMap<string, Mode> = new Map<string, Mode>([
         kind: 'address',
         address: {
           kind: 'vsock',
-          cid: number(cid, 0, 0xffffffff, 'a context id'),
-          port: number(port, 0, 0xffffffff, 'a port'),
+          cid: number(cid, 0, MAX_VSOCK, 'a context id'),
+          port: number(port, 0, MAX_VSOCK, 'a port'),
         },
       }),
     },

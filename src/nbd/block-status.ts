@@ -4,8 +4,13 @@ import type { Extent } from '../disk/disk.js';
 import { STATE_HOLE, STATE_ZERO } from './constants.js';
 import { ProtocolError } from './errors.js';
 
-/** Extents of one reply: far more than any server sends, and little enough to keep. */
-const MAX_EXTENTS = 128 * 1024;
+/** What nbdkit sends in one reply at the most; qemu-nbd and others send less. */
+const MAX_EXTENTS = 1024 * 1024;
+/**
+ * What is taken of them: little enough to keep. The rest is as if the server had not told it yet, as it
+ * may end anywhere, and is asked for again.
+ */
+const MAX_TAKEN = 128 * 1024;
 
 /** Before the extents, and for each of them: an id, a length and flags of 32 bits. */
 const ID_BYTES = 4;
@@ -42,7 +47,8 @@ export function readStatus(
 ): Extent[] {
   checkId(view.getUint32(at), allocationId);
   const extents: Extent[] = [];
-  for (let i = at + ID_BYTES; i < at + length; i += EXTENT_BYTES) {
+  const end = at + Math.min(length, ID_BYTES + MAX_TAKEN * EXTENT_BYTES);
+  for (let i = at + ID_BYTES; i < end; i += EXTENT_BYTES) {
     extents.push(extentOf(BigInt(view.getUint32(i)), view.getUint32(i + 4)));
   }
   return extents;
@@ -63,7 +69,8 @@ export function readStatusExt(
     throw new ProtocolError(`sent block status of ${count} extents and said that it has ${told}`);
   }
   const extents: Extent[] = [];
-  for (let i = at + EXT_ID_BYTES; i < at + length; i += EXT_EXTENT_BYTES) {
+  const end = at + Math.min(length, EXT_ID_BYTES + MAX_TAKEN * EXT_EXTENT_BYTES);
+  for (let i = at + EXT_ID_BYTES; i < end; i += EXT_EXTENT_BYTES) {
     // Other meta contexts may use these bits, those of "base:" may not.
     const high = view.getUint32(i + 8);
     if (high !== 0) {

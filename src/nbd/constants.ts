@@ -127,3 +127,6 @@ export const MAX_STRING = 4096;
 export const DEFAULT_MAX_PAYLOAD = 32 * 1024 * 1024;
 
 export const DEFAULT_PORT = 10809;
+
+/** The highest context id and port of vsock(7); the number above it stands for any. */
+export const MAX_VSOCK = 0xffff_fffe;

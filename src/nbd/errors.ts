@@ -63,3 +63,6 @@ export class ProtocolError extends Error {
 export class HandshakeError extends Error {
   override readonly name = 'HandshakeError';
 }
+
+/** What is wrong is on our side: a file, or how OpenSSL is set up. The message is no sentence about the server. */
+export class SetupError extends HandshakeError {}

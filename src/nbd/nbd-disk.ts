@@ -19,7 +19,8 @@ import { NbdConnection } from './connection.js';
 import { TransmissionFlag } from './constants.js';
 import type { NegotiatedExport, Target } from './export.js';
 import type { Transport } from '../transport/transport.js';
-import { openExport } from './open.js';
+import { openExport, orDiscard, prepareTls } from './open.js';
+import type { OpenOptions } from './open.js';
 
 export interface ConnectOptions {
   /** Milliseconds for each connection to be made and the handshake to be done. */
@@ -58,12 +59,16 @@ const MAX_EXTENDED_RANGE = 2 ** 53 - 65536;
 export async function connectDisk(target: Target, options: ConnectOptions): Promise<NbdDisk> {
   // The first one tells whether there may be more: a server that takes one client only would keep
   // the others waiting, and qemu-nbd ends when its last client leaves, so that nothing may be probed.
-  const { deadline, signal, warn } = options;
-  const { transport, negotiated } = await openExport(target, { deadline, signal, warn });
+  const encryption = await orDiscard(target.address, () => prepareTls(target, options));
+  const { deadline, signal } = options;
+  const opening = { deadline, signal, encryption };
+  const { transport, negotiated } = await openExport(target, opening);
   const disk = new NbdDisk(negotiated);
   disk.addConnection(transport, negotiated);
-  if (disk.info.canMultiConn) {
-    await within(joinMore(disk, negotiated, target, options), JOIN_PATIENCE);
+  // A socket is one connection, and was taken over by it.
+  if (disk.info.canMultiConn && target.address.kind !== 'socket') {
+    const more = options.connections - 1;
+    await within(joinMore(disk, negotiated, target, opening, more), JOIN_PATIENCE);
   }
   return disk;
 }
@@ -73,13 +78,14 @@ async function joinMore(
   disk: NbdDisk,
   first: NegotiatedExport,
   target: Target,
-  { connections, deadline, signal }: ConnectOptions,
+  opening: OpenOptions,
+  more: number,
 ): Promise<void> {
-  const signals = signal === undefined ? [disk.full] : [disk.full, signal];
+  const signals = opening.signal === undefined ? [disk.full] : [disk.full, opening.signal];
   const limit = pLimit(MAX_JOINING);
   const join = async (): Promise<void> => {
     try {
-      const next = await openExport(target, { deadline, signal: AbortSignal.any(signals) });
+      const next = await openExport(target, { ...opening, signal: AbortSignal.any(signals) });
       if (sameExport(next.negotiated, first)) disk.addConnection(next.transport, next.negotiated);
       else next.transport.close();
     } catch (error) {
@@ -87,7 +93,7 @@ async function joinMore(
       traceNbd('no further connection: %s', error);
     }
   };
-  await Promise.all(Array.from({ length: connections - 1 }, () => limit(join)));
+  await Promise.all(Array.from({ length: more }, () => limit(join)));
 }
 
 function sameExport(a: NegotiatedExport, b: NegotiatedExport): boolean {
@@ -245,9 +251,7 @@ export class NbdDisk implements Disk {
     eachPart(offset, length, this.#maxRange, reply, (partOffset, partLength, partReply) => {
       start(partOffset, partLength, {
         done: (code) => {
-          if (partLength > MAX_RANGE && (code === errno.EOVERFLOW || code === errno.EINVAL)) {
-            traceNbd('the server refuses a range of %d bytes', partLength);
-            this.#maxRange = MAX_RANGE;
+          if (this.#shortens(partLength, code)) {
             eachPart(partOffset, BigInt(partLength), MAX_RANGE, partReply, start);
           } else {
             partReply.done(code);
@@ -263,9 +267,26 @@ export class NbdDisk implements Disk {
       return;
     }
     const connection = this.#pick();
-    const most = length > BigInt(this.#maxRange) ? this.#maxRange : Number(length);
+    const asked = length > BigInt(this.#maxRange) ? this.#maxRange : Number(length);
     if (connection === undefined) reply.fail(errno.EIO);
-    else connection.extents(offset, most, reply);
+    else if (asked <= MAX_RANGE) connection.extents(offset, asked, reply);
+    else {
+      connection.extents(offset, asked, {
+        extents: (found) => reply.extents(found),
+        fail: (code) => {
+          if (this.#shortens(asked, code)) this.extents(offset, length, reply);
+          else reply.fail(code);
+        },
+      });
+    }
+  }
+
+  /** Whether a range was refused for its length, which may be that of an earlier one. */
+  #shortens(length: number, code: number): boolean {
+    if (length <= MAX_RANGE || (code !== errno.EOVERFLOW && code !== errno.EINVAL)) return false;
+    traceNbd('the server refuses a range of %d bytes', length);
+    this.#maxRange = MAX_RANGE;
+    return true;
   }
 
   /** Drops the connections at once; what is in flight gets EIO. `onLost` is not called. */

@@ -9,7 +9,8 @@ import { WRITABLE, native } from '../native.js';
 import { DeadlineError, EndOfStreamError, converse } from '../transport/dialogue.js';
 import { FdTransport } from '../transport/fd-transport.js';
 import type { Transport } from '../transport/transport.js';
-import { HandshakeError, ProtocolError } from './errors.js';
+import { MAX_VSOCK } from './constants.js';
+import { HandshakeError, ProtocolError, SetupError } from './errors.js';
 import { addressText } from './export.js';
 import type {
   Address,
@@ -18,7 +19,6 @@ import type {
   Target,
   TcpAddress,
   UnixAddress,
-  TlsSettings,
   VsockAddress,
 } from './export.js';
 import {
@@ -40,6 +40,8 @@ export interface OpenOptions extends Omit<HandshakeOptions, 'exportName'> {
   readonly signal?: AbortSignal | undefined;
   /** Told in one line what is dangerous about the keys in use. */
   readonly warn?: ((line: string) => void) | undefined;
+  /** Of `prepareTls`, where several connections share it; otherwise it is prepared for this one. */
+  readonly encryption?: ConnectionOptions | undefined;
 }
 
 export interface OpenedExport {
@@ -52,11 +54,12 @@ export interface OpenedExport {
  * @throws HandshakeError with one line for the user that names the server
  */
 export async function openExport(target: Target, options: OpenOptions): Promise<OpenedExport> {
-  checkExportName(target.exportName);
   const until = performance.now() + options.deadline;
-  const encryption =
-    target.tls === undefined ? undefined : await encryptionOf(target, target.tls, options.warn);
-  const transport = await openTransport(target.address, options.deadline, options.signal);
+  const encryption = await orDiscard(target.address, () => {
+    checkExportName(target.exportName);
+    return options.encryption ?? prepareTls(target, options);
+  });
+  const transport = await openTransport(target.address, timeLeft(until), options.signal);
   try {
     const handshake = { ...options, exportName: target.exportName };
     if (encryption !== undefined) {
@@ -71,17 +74,26 @@ export async function openExport(target: Target, options: OpenOptions): Promise<
   }
 }
 
-/** @throws HandshakeError */
-async function encryptionOf(
+/**
+ * Reads certificates and keys, once for all connections to a target.
+ * @returns undefined where it is not encrypted
+ * @throws SetupError with one line for the user; the signal's reason. A socket that the target is stays open
+ */
+export async function prepareTls(
   target: Target,
-  settings: TlsSettings,
-  warn: OpenOptions['warn'],
-): Promise<ConnectionOptions> {
+  { deadline, signal, warn }: Pick<OpenOptions, 'deadline' | 'signal' | 'warn'>,
+): Promise<ConnectionOptions | undefined> {
+  if (target.tls === undefined) return undefined;
   // Loaded only where it is used.
   const { tlsOptions } = await import('./tls-options.js');
-  const { connection, warnings } = await tlsOptions(target, settings);
+  const { connection, warnings } = await tlsOptions(target, target.tls, { deadline, signal });
   for (const line of warnings) warn?.(line);
   return connection;
+}
+
+/** A socket that is connected already is ours from the start, and closed when there is no use for it. */
+export async function orDiscard<T>(address: Address, use: () => T | Promise<T>): Promise<T> {
+  return address.kind === 'socket' ? orClose(address.fd, use) : use();
 }
 
 /** @param plain owned from now on */
@@ -117,6 +129,7 @@ async function openEncrypted(
 function explained(error: unknown, target: Target, deadline: number): Error {
   const fail = (text: string): HandshakeError =>
     new HandshakeError(`NBD server at ${addressText(target.address)}: ${text}`, { cause: error });
+  if (error instanceof SetupError) return error;
   if (error instanceof HandshakeError) return fail(error.message);
   if (error instanceof ProtocolError) return fail(`it ${error.message}`);
   if (error instanceof DeadlineError) {
@@ -158,6 +171,7 @@ export async function openTransport(
   signal?: AbortSignal,
 ): Promise<Transport> {
   const until = performance.now() + deadline;
+  await orDiscard(address, () => signal?.throwIfAborted());
   if (address.kind === 'ssh') return openSsh(address);
   const fd = await connectSocket(address, until, signal);
   return orClose(fd, () => new FdTransport(fd));
@@ -239,11 +253,18 @@ async function connectTcp(
   throw cannotConnect(shown, why);
 }
 
+const isVsockNumber = (value: number): boolean =>
+  Number.isInteger(value) && value >= 0 && value <= MAX_VSOCK;
+
 async function connectVsock(
   address: VsockAddress,
   until: number,
   signal: AbortSignal | undefined,
 ): Promise<number> {
+  // What is longer would be cut to 32 bits, and mean another machine, or any.
+  if (![address.cid, address.port].every(isVsockNumber)) {
+    throw cannotConnect(address, `both are numbers from 0 to ${MAX_VSOCK}`);
+  }
   const fd = native.vsockConnect(address.cid, address.port);
   if (fd === -errno.EAFNOSUPPORT) {
     throw cannotConnect(address, 'this kernel has no vsock; load it with: modprobe vsock');

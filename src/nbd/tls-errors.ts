@@ -1,7 +1,8 @@
 /** What went wrong in a TLS handshake, for the user. */
 
 import { DeadlineError } from '../transport/dialogue.js';
-import { HandshakeError } from './errors.js';
+import { HandshakeError, SetupError } from './errors.js';
+import { reasonOf } from './pem.js';
 import { printable } from './printing.js';
 
 /** Of OpenSSL and of Node, as they stand in `code`. */
@@ -57,10 +58,28 @@ const PROBLEMS: ReadonlyMap<string, string> = new Map([
   ['ERR_SSL_BINDER_DOES_NOT_VERIFY', 'it has another pre-shared key for the user'],
 ]);
 
-/** @returns an error whose message is a sentence's end about the server: "its certificate has expired" */
+/** What OpenSSL refuses to start with: how it is set up on this machine, and not the server's doing. */
+const OWN_PROBLEMS: ReadonlyMap<string, string> = new Map([
+  ['ERR_SSL_NO_PROTOCOLS_AVAILABLE', 'no version of TLS'],
+  ['ERR_SSL_NO_CIPHERS_AVAILABLE', 'no cipher'],
+]);
+
+/**
+ * @returns an error whose message is a sentence's end about the server: "its certificate has expired";
+ *   or a SetupError; or the error itself, where it is one of ours
+ */
 export function tlsProblem(error: Error): Error {
   if (error instanceof HandshakeError || error instanceof DeadlineError) return error;
+  // What Node does not take is what we should not have given it.
+  if (error instanceof TypeError || error instanceof RangeError) return error;
   const code = 'code' in error ? String(error.code) : '';
+  const lacking = OWN_PROBLEMS.get(code);
+  if (lacking !== undefined) {
+    return new SetupError(
+      `OpenSSL is set up here so that ${lacking} is left for this tls-type (see its openssl.cnf)`,
+      { cause: error },
+    );
+  }
   const known = PROBLEMS.get(code);
   if (known !== undefined) return new HandshakeError(`TLS: ${known}`, { cause: error });
   if (code === 'ECONNRESET' || code === '' || code === 'EPIPE') {
@@ -69,7 +88,7 @@ export function tlsProblem(error: Error): Error {
       { cause: error },
     );
   }
-  return new HandshakeError(`TLS: ${printable(error.message)} (${printable(code)})`, {
+  return new HandshakeError(`TLS: ${reasonOf(error)} (${printable(code)})`, {
     cause: error,
   });
 }

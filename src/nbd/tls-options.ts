@@ -1,13 +1,16 @@
 /** What a connection is encrypted with, made ready: certificates and keys are read and looked at. */
 
-import { open, readFile } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
-import { checkServerIdentity } from 'node:tls';
-import type { ConnectionOptions, PeerCertificate } from 'node:tls';
-import { HandshakeError } from './errors.js';
+import { X509Certificate } from 'node:crypto';
+import { checkServerIdentity, createSecureContext } from 'node:tls';
+import type { ConnectionOptions, PeerCertificate, SecureContextOptions } from 'node:tls';
+import { readCredentialFile, readNeeded } from './credential-files.js';
+import type { CredentialFile, Patience } from './credential-files.js';
+import { HandshakeError, SetupError } from './errors.js';
 import type { Target, TlsSettings } from './export.js';
+import { certificatesOf, privateKeyOf, reasonOf, revocationsOf } from './pem.js';
 import { printable } from './printing.js';
 
 /** Where Debian, Fedora and others keep the authorities that the machine's owner trusts. */
@@ -33,62 +36,96 @@ const PSK_CIPHERS = [
 /** TLS 1.3 has none of them; OpenSSL allows them at its lowest level only. */
 const ANONYMOUS_CIPHERS = 'aNULL:!eNULL:!LOW:!EXPORT:@SECLEVEL=0';
 
+/** What OpenSSL takes of a key and of its owner's name, also in its older versions. */
+const MAX_PSK_BYTES = 256;
+const MAX_IDENTITY_BYTES = 128;
+
 export interface TlsOptions {
+  /** For each connection alike: nothing is read again. */
   readonly connection: ConnectionOptions;
   /** Lines for the user: what is not wrong, but dangerous. */
   readonly warnings: readonly string[];
 }
 
+/** In the form in which one kind of credentials leaves them. */
+interface Credentials {
+  /** What OpenSSL is set up with. */
+  readonly context: SecureContextOptions;
+  /** The rest. */
+  readonly connection: ConnectionOptions;
+}
+
 /**
- * @throws HandshakeError with one line for the user
+ * Reads and checks all there is to it, so that what is wrong is told before anything is connected, and
+ * is not taken for something that the server did.
+ * @throws SetupError with one line for the user; the signal's reason
  */
-export async function tlsOptions(target: Target, settings: TlsSettings): Promise<TlsOptions> {
+export async function tlsOptions(
+  target: Target,
+  settings: TlsSettings,
+  patience: Patience,
+): Promise<TlsOptions> {
   const warnings: string[] = [];
-  const connection: ConnectionOptions = {
-    minVersion: 'TLSv1.2',
-    ...(await credentials(target, settings, warnings)),
-  };
-  return { connection, warnings };
+  const { context, connection } = await credentials(target, settings, patience, warnings);
+  try {
+    // Where nobody is said to be trusted, Node would trust those authorities that it brings along.
+    const secureContext = createSecureContext({ minVersion: 'TLSv1.2', ca: [], ...context });
+    return { connection: { ...connection, secureContext }, warnings };
+  } catch (error) {
+    throw new SetupError(
+      `OpenSSL cannot be set up for tls-type=${settings.type}: ${reasonOf(error)}`,
+      { cause: error },
+    );
+  }
 }
 
 async function credentials(
   target: Target,
   settings: TlsSettings,
+  patience: Patience,
   warnings: string[],
-): Promise<ConnectionOptions> {
+): Promise<Credentials> {
   switch (settings.type) {
     case 'x509':
-      return x509(target, settings, warnings);
+      return x509(target, settings, patience, warnings);
     case 'psk':
-      return preSharedKey(settings, warnings);
+      return preSharedKey(settings, patience, warnings);
     case 'anon':
-      return { ciphers: ANONYMOUS_CIPHERS, maxVersion: 'TLSv1.2', rejectUnauthorized: false };
+      return {
+        context: { ciphers: ANONYMOUS_CIPHERS, maxVersion: 'TLSv1.2' },
+        connection: { rejectUnauthorized: false },
+      };
   }
 }
 
 async function x509(
   { address }: Target,
   { hostname, verifyPeer, certificates }: TlsSettings,
+  patience: Patience,
   warnings: string[],
-): Promise<ConnectionOptions> {
-  const files = certificates === undefined ? {} : await readCertificates(certificates, warnings);
+): Promise<Credentials> {
+  const files =
+    certificates === undefined ? {} : await readCertificates(certificates, patience, warnings);
   if (!verifyPeer) {
-    return { ...files, rejectUnauthorized: false, checkServerIdentity: () => undefined };
+    return {
+      context: files,
+      connection: { rejectUnauthorized: false, checkServerIdentity: () => undefined },
+    };
   }
   const name = hostname ?? (address.kind === 'tcp' ? address.host : undefined);
   if (name === undefined) {
-    throw new HandshakeError(
+    throw new SetupError(
       'there is no host name that the certificate of the server could be checked against; give tls-hostname=NAME, or tls-verify-peer=0 to believe whoever answers',
     );
   }
-  const ca = certificates === undefined ? await systemAuthorities() : undefined;
   return {
-    ...files,
-    ...(ca === undefined ? {} : { ca }),
-    // The name is sent to servers that have several; an address is none.
-    ...(isIP(name) === 0 ? { servername: name } : {}),
-    rejectUnauthorized: true,
-    checkServerIdentity: (_host, certificate) => identityProblem(name, certificate),
+    context: certificates === undefined ? { ca: await systemAuthorities(patience) } : files,
+    connection: {
+      // The name is sent to servers that have several; an address is none.
+      ...(isIP(name) === 0 ? { servername: name } : {}),
+      rejectUnauthorized: true,
+      checkServerIdentity: (_host, certificate) => identityProblem(name, certificate),
+    },
   };
 }
 
@@ -101,114 +138,120 @@ function identityProblem(name: string, certificate: PeerCertificate): Error | un
   );
 }
 
-/** Undefined where there are none, which leaves those that Node brings along. */
-async function systemAuthorities(): Promise<Buffer | undefined> {
+/**
+ * Of the first list that there is. Nobody else is trusted in its place: not if it cannot be read, and not
+ * if there is none, when Node would trust those that it brings along.
+ */
+async function systemAuthorities(patience: Patience): Promise<string[]> {
   for (const path of SYSTEM_AUTHORITIES) {
-    const found = await readFile(path).catch(() => undefined);
-    if (found !== undefined) return found;
+    const file = await readCredentialFile(path, patience);
+    if (file !== undefined) return certificatesOf(file);
   }
-  return undefined;
+  throw new SetupError(
+    'this machine has no list of authorities to check certificates with; give tls-certificates=DIRECTORY with a ca-cert.pem (or on Debian: apt install ca-certificates)',
+  );
 }
 
 async function readCertificates(
   directory: string,
+  patience: Patience,
   warnings: string[],
-): Promise<Pick<ConnectionOptions, 'ca' | 'cert' | 'key' | 'crl'>> {
+): Promise<SecureContextOptions> {
   const path = (name: string): string => join(directory, name);
-  const [ca, cert, key, crl] = await Promise.all([
-    readWhole(path('ca-cert.pem')),
-    readOptional(path('client-cert.pem')),
-    readSecret(path('client-key.pem'), warnings),
-    readOptional(path('ca-crl.pem')),
+  const optional = (name: string): Promise<CredentialFile | undefined> =>
+    readCredentialFile(path(name), patience);
+  const [authorities, certificate, key, revocations] = await Promise.all([
+    readNeeded(path('ca-cert.pem'), patience),
+    optional('client-cert.pem'),
+    optional('client-key.pem'),
+    optional('ca-crl.pem'),
   ]);
-  if (cert !== undefined && key === undefined) {
-    throw new HandshakeError(
+  if (certificate !== undefined && key === undefined) {
+    throw new SetupError(
       `${directory} has client-cert.pem, but the key to it is missing: client-key.pem`,
     );
   }
-  if (key !== undefined && cert === undefined) {
-    throw new HandshakeError(
+  if (key !== undefined && certificate === undefined) {
+    throw new SetupError(
       `${directory} has client-key.pem, but the certificate for it is missing: client-cert.pem`,
     );
   }
   return {
-    ca,
-    ...(cert === undefined ? {} : { cert }),
-    ...(key === undefined ? {} : { key }),
-    ...(crl === undefined ? {} : { crl }),
+    ca: certificatesOf(authorities),
+    ...(revocations === undefined ? {} : { crl: revocationsOf(revocations) }),
+    ...(certificate === undefined || key === undefined
+      ? {}
+      : ownCertificate(certificate, key, warnings)),
   };
 }
 
-const isMissing = (error: unknown): boolean =>
-  error instanceof Error && 'code' in error && error.code === 'ENOENT';
-
-function unreadable(path: string, error: unknown): HandshakeError {
-  const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
-  const why = code === 'ENOENT' ? 'it does not exist' : code;
-  return new HandshakeError(`cannot read ${path}: ${why}`, { cause: error });
+function ownCertificate(
+  certificate: CredentialFile,
+  key: CredentialFile,
+  warnings: string[],
+): SecureContextOptions {
+  warnOfSecret(key, warnings);
+  const chain = certificatesOf(certificate);
+  if (!new X509Certificate(chain[0]).checkPrivateKey(privateKeyOf(key))) {
+    throw new SetupError(`${key.path} is not the key to ${certificate.path}`);
+  }
+  const own = { cert: chain.join('\n'), key: key.content };
+  try {
+    // What OpenSSL has against it by its rules, as that it is too short, is against these files.
+    createSecureContext({ ca: [], ...own });
+  } catch (error) {
+    throw new SetupError(`${certificate.path} cannot be used: ${reasonOf(error)}`, {
+      cause: error,
+    });
+  }
+  return own;
 }
 
-async function readWhole(path: string): Promise<Buffer> {
-  try {
-    return await readFile(path);
-  } catch (error) {
-    throw unreadable(path, error);
-  }
-}
-
-async function readOptional(path: string): Promise<Buffer | undefined> {
-  try {
-    return await readFile(path);
-  } catch (error) {
-    if (isMissing(error)) return undefined;
-    throw unreadable(path, error);
-  }
-}
-
-/** A file that nobody else should be able to read; undefined if it does not exist. */
-async function readSecret(path: string, warnings: string[]): Promise<Buffer | undefined> {
-  try {
-    const file = await open(path, 'r');
-    try {
-      const { mode } = await file.stat();
-      if ((mode & 0o077) !== 0) {
-        warnings.push(`${path} holds a key and can be read by others; try: chmod 600 ${path}`);
-      }
-      return await file.readFile();
-    } finally {
-      await file.close();
-    }
-  } catch (error) {
-    if (isMissing(error)) return undefined;
-    throw unreadable(path, error);
-  }
+function warnOfSecret({ path, readableByOthers }: CredentialFile, warnings: string[]): void {
+  if (!readableByOthers) return;
+  warnings.push(`${path} holds a key and can be read by others; try: chmod 600 ${path}`);
 }
 
 async function preSharedKey(
   { pskFile, username }: TlsSettings,
+  patience: Patience,
   warnings: string[],
-): Promise<ConnectionOptions> {
+): Promise<Credentials> {
   if (pskFile === undefined) {
-    throw new HandshakeError(
+    throw new SetupError(
       'a pre-shared key is wanted, but there is no file with it: give tls-psk-file=',
     );
   }
-  const content = await readSecret(pskFile, warnings);
-  if (content === undefined) {
-    throw new HandshakeError(`cannot read ${pskFile}: it does not exist`);
+  const file = await readNeeded(pskFile, patience);
+  warnOfSecret(file, warnings);
+  const identity = username ?? ownName();
+  if (Buffer.byteLength(identity) > MAX_IDENTITY_BYTES) {
+    throw new SetupError(`the user name of the key has more than ${MAX_IDENTITY_BYTES} bytes`);
   }
-  const identity = username ?? userInfo().username;
-  const psk = findKey(content.toString('utf8'), identity, pskFile);
+  const psk = findKey(file.content.toString('utf8'), identity, pskFile);
   return {
-    ciphers: PSK_CIPHERS,
-    rejectUnauthorized: true,
-    pskCallback: () => ({ psk, identity }),
-    // Called for a certificate too, which is not what was asked for.
-    checkServerIdentity: (_host, certificate) =>
-      Object.keys(certificate).length === 0
-        ? undefined
-        : new HandshakeError('it has sent a certificate, and not used the pre-shared key'),
+    context: { ciphers: PSK_CIPHERS },
+    connection: {
+      rejectUnauthorized: true,
+      pskCallback: () => ({ psk, identity }),
+      // Called for a certificate too, which is not what was asked for.
+      checkServerIdentity: (_host, certificate) =>
+        Object.keys(certificate).length === 0
+          ? undefined
+          : new HandshakeError('it has sent a certificate, and not used the pre-shared key'),
+    },
   };
+}
+
+function ownName(): string {
+  try {
+    return userInfo().username;
+  } catch (error) {
+    // As in a container, where nobody has made an entry for it.
+    throw new SetupError('the user who runs this has no name; give one with tls-username=', {
+      cause: error,
+    });
+  }
 }
 
 function findKey(content: string, user: string, path: string): Buffer {
@@ -217,11 +260,16 @@ function findKey(content: string, user: string, path: string): Buffer {
     if (line.startsWith('#') || colon < 0 || line.slice(0, colon) !== user) continue;
     const key = line.slice(colon + 1);
     if (!/^([0-9a-f]{2})+$/i.test(key)) {
-      throw new HandshakeError(`${path}: the key of ${printable(user)} is not hexadecimal`);
+      throw new SetupError(`${path}: the key of ${printable(user)} is not hexadecimal`);
+    }
+    if (key.length > 2 * MAX_PSK_BYTES) {
+      throw new SetupError(
+        `${path}: the key of ${printable(user)} has more than ${MAX_PSK_BYTES} bytes`,
+      );
     }
     return Buffer.from(key, 'hex');
   }
-  throw new HandshakeError(
+  throw new SetupError(
     `${path} has no key for the user ${printable(user)}; give another one with tls-username=`,
   );
 }

@@ -33,6 +33,8 @@ type ParameterName = keyof typeof PARAMETERS;
 export type Parameters = ReadonlyMap<ParameterName, string>;
 
 const TLS_TYPES: readonly TlsSettings['type'][] = ['x509', 'psk', 'anon'];
+/** Of the domain name system (RFC 1035, section 3.1). */
+const MAX_HOSTNAME = 253;
 const YES = ['1', 'true', 'yes', 'on'];
 const NO = ['0', 'false', 'no', 'off'];
 
@@ -115,7 +117,9 @@ export function parseTls(
   const verify = flagOf(parameters, 'tls-verify-peer', fail);
   if (hostname !== undefined) {
     if (type !== 'x509') fail(`tls-hostname= is for certificates (x509), not for tls-type=${type}`);
-    if (/[\s\p{Cc}]/u.test(hostname)) fail('tls-hostname= is malformed');
+    if (/[\s\p{Cc}]/u.test(hostname) || hostname.length > MAX_HOSTNAME) {
+      fail('tls-hostname= is malformed');
+    }
   }
   if (type === 'anon' && verify === true) {
     fail('tls-type=anon cannot know who answers; leave out tls-verify-peer=, or use x509 or psk');

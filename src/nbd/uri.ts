@@ -1,7 +1,7 @@
 /** NBD URIs (doc/uri.md of the NBD project, and what libnbd adds to it). */
 
 import { isIPv6 } from 'node:net';
-import { DEFAULT_PORT, MAX_STRING } from './constants.js';
+import { DEFAULT_PORT, MAX_STRING, MAX_VSOCK } from './constants.js';
 import type { Address, SshAddress, Target, UnixAddress } from './export.js';
 import { printable } from './printing.js';
 import { decode, flagOf, parseParameters, parseTls, withTls } from './uri-parameters.js';
@@ -23,8 +23,6 @@ const SHOWN = 500;
 const IPV6_ADDRESS = /^[^%]+(%[\w.-]{1,15})?$/;
 
 const MAX_TCP_PORT = 0xffff;
-/** The highest number of vsock(7) stands for any, of machines and of ports. */
-const MAX_VSOCK = 0xffff_fffe;
 /** The host, as a virtual machine sees it (VMADDR_CID_HOST). */
 const HOST_CID = 2;
 
@@ -43,7 +41,7 @@ interface Authority {
  */
 export function parseNbdUri(text: string): Target {
   const fail: Fail = (problem) => {
-    throw new UriError(`${printable(text, SHOWN)}: ${problem}`);
+    throw new UriError(`${printable(withoutPassword(text), SHOWN)}: ${problem}`);
   };
   if (/[\s\p{Cc}\\]/u.test(text)) {
     fail('a URI has no spaces, control characters or backslashes; write %20 for a space');
@@ -67,6 +65,10 @@ export function parseNbdUri(text: string): Target {
   const user = address.kind === 'ssh' ? undefined : authority.user;
   return { address, exportName, tls: parseTls(parameters, scheme, user, fail) };
 }
+
+/** Who wrote one in all the same need not find it in a log. */
+const withoutPassword = (text: string): string =>
+  text.replace(/^([^/?#]*:\/\/[^/?#:@]*):[^/?#]*@/, '$1:***@');
 
 function parseScheme(written: string, fail: Fail): Scheme {
   const name = written.toLowerCase();
@@ -161,7 +163,7 @@ function parseSsh(
   ] as const) {
     // Both become words of a command line, and may become words of another one that ssh makes of
     // them (ProxyCommand): none may pass for an option, or for more than a word.
-    if (/^-|['"`$\\;&<>|(){}]/.test(word)) {
+    if (/^-|[\s'"`$\\;&<>|(){}]/.test(word)) {
       fail(`the ${what} ${printable(word, 50)} is not one that ssh can be given`);
     }
   }

@@ -186,6 +186,25 @@ export class FdTransport implements Transport {
     this.#queuedBytes = 0;
   }
 
+  /**
+   * Gives the descriptor away to what does its own I/O on it; for the transport it is as if closed.
+   * @param take owns the descriptor when it returns, and leaves it here when it throws
+   */
+  handOver<T>(take: (fd: number) => T): T {
+    // Only one may watch it.
+    this.#watcher.stop();
+    this.#watched = 0;
+    try {
+      const taken = take(this.#fd);
+      this.#closed = true;
+      this.#watcher.close();
+      this.#abandonQueue();
+      return taken;
+    } finally {
+      this.#watch();
+    }
+  }
+
   close(): void {
     if (this.#closed) return;
     this.#closed = true;

@@ -1,15 +1,24 @@
 /** A transport that encrypts what goes over another one (TLS, by Node's own implementation). */
 
+import type { Duplex } from 'node:stream';
 import { connect } from 'node:tls';
 import type { ConnectionOptions, TLSSocket } from 'node:tls';
 import { errno } from '../errno.js';
 import type { Owner } from '../buffer-pool.js';
 import { DeadlineError } from './dialogue.js';
-import { TransportStream } from './transport-stream.js';
+import { streamOver } from './transport-stream.js';
 import type { Transport, TransportEvents } from './transport.js';
 
-/** What is not longer is copied, so that it can still leave when its owner is gone. */
-const COPIED_BYTES = 4096;
+/**
+ * What is not longer is copied: it leaves together with its neighbours, as one write that costs as much
+ * as one of theirs would, and can still leave when its owner is gone. More than that fills a record of
+ * TLS by itself (RFC 8446, section 5.1).
+ */
+const GATHERED_BYTES = 16 * 1024;
+/** Room for what is gathered between two turns; more is taken where it is needed. */
+const GATHERING_BYTES = 4 * GATHERED_BYTES;
+/** What is decrypted ahead of who receives it; the peer has to wait then. */
+const HELD_BYTES = 256 * 1024;
 /** Milliseconds for the last bytes and the goodbye of TLS after `close`. */
 const GOODBYE_DEADLINE = 1_000;
 
@@ -20,15 +29,15 @@ const GOODBYE_DEADLINE = 1_000;
  * @param signal ends it early
  * @throws DeadlineError; the signal's reason; what Node has to say of a handshake that failed
  */
-export function startTls(
+export async function startTls(
   transport: Transport,
   options: ConnectionOptions,
   deadline: number,
   signal?: AbortSignal,
 ): Promise<TlsTransport> {
+  const stream = streamOver(transport);
   return new Promise((resolve, reject) => {
-    const stream = new TransportStream(transport);
-    const socket = connect({ ...options, socket: stream });
+    const socket = connectOver(stream, options);
     const end = (settle: () => void): void => {
       clearTimeout(timer);
       signal?.removeEventListener('abort', aborted);
@@ -58,31 +67,61 @@ export function startTls(
   });
 }
 
+/** @throws TypeError for options that Node does not take; the stream is destroyed then */
+function connectOver(stream: Duplex, options: ConnectionOptions): TLSSocket {
+  try {
+    return connect({ ...options, socket: stream });
+  } catch (error) {
+    stream.destroy();
+    throw error;
+  }
+}
+
 export class TlsTransport implements Transport {
   readonly #socket: TLSSocket;
-  readonly #stream: TransportStream;
+  readonly #stream: Duplex;
   #events: TransportEvents | undefined;
+  /** What was decrypted and not received yet, the first of it without #taken bytes. */
+  readonly #pieces: Buffer[] = [];
+  #taken = 0;
+  #heldBytes = 0;
   #reading = true;
   #scheduled = false;
   #closed = false;
   #ended = false;
+  /** The receiver has heard of the end, or of the failure. */
+  #toldEnd = false;
   #flushScheduled = false;
-  #corked = false;
   #queuedBytes = 0;
+  // What is gathered stands in #gathering from #gatheredStart to #gatheredEnd; what is before that was
+  // written and may not have left.
+  #gathering = Buffer.alloc(0);
+  #gatheredStart = 0;
+  #gatheredEnd = 0;
   /** How many pieces that are not ours have not left. */
   #borrowed = 0;
   /** What ended it, if it was not its peer's goodbye. */
   failure: Error | undefined;
 
   /** @param socket whose handshake is done */
-  constructor(socket: TLSSocket, stream: TransportStream) {
+  constructor(socket: TLSSocket, stream: Duplex) {
     this.#socket = socket;
     this.#stream = stream;
-    const broken = (error: Error): void => {
-      this.failure ??= error;
+    const keep = (piece: Buffer): void => {
+      this.#pieces.push(piece);
+      this.#heldBytes += piece.length;
+      if (this.#heldBytes >= HELD_BYTES) socket.pause();
       this.#schedule();
     };
-    socket.on('readable', () => this.#schedule());
+    const broken = (error: Error): void => {
+      this.failure ??= error;
+      // What was decrypted before it, and waits because nobody had room.
+      const rest = socket.read() as Buffer | null;
+      if (rest !== null) keep(rest);
+      this.#schedule();
+    };
+    socket.on('data', keep);
+    // It comes behind all that was decrypted.
     socket.on('end', () => {
       this.#ended = true;
       this.#schedule();
@@ -114,7 +153,8 @@ export class TlsTransport implements Transport {
   }
 
   get #hasNews(): boolean {
-    return this.#socket.readableLength > 0 || this.#ended || this.failure !== undefined;
+    const over = this.#ended || this.failure !== undefined;
+    return this.#heldBytes > 0 || (over && !this.#toldEnd);
   }
 
   /** Tells in a turn of its own that there is something to receive, as long as there is. */
@@ -125,8 +165,9 @@ export class TlsTransport implements Transport {
       this.#scheduled = false;
       if (!this.#reading || this.#closed) return;
       this.#events?.readable();
-      // Who has heard of the end, or of a failure, need not hear of it again and again.
-      if (this.#socket.readableLength > 0) this.#schedule();
+      // Who got less than there was room for does not look for more: neither for bytes, nor for an end
+      // that came right behind them.
+      this.#schedule();
     });
   }
 
@@ -134,19 +175,21 @@ export class TlsTransport implements Transport {
     if (this.#closed) return -errno.EBADF;
     if (length === 0) return 0;
     let filled = 0;
-    while (filled < length) {
-      const have = this.#socket.readableLength;
-      if (have === 0) break;
-      const piece = this.#socket.read(Math.min(have, length - filled)) as Buffer | null;
-      if (piece === null) break;
-      piece.copy(bytes, start + filled);
-      filled += piece.length;
+    for (let piece = this.#pieces[0]; piece !== undefined && filled < length;) {
+      const count = piece.copy(bytes, start + filled, this.#taken, this.#taken + length - filled);
+      filled += count;
+      this.#taken += count;
+      if (this.#taken < piece.length) break;
+      this.#taken = 0;
+      this.#pieces.shift();
+      piece = this.#pieces[0];
     }
+    this.#heldBytes -= filled;
+    if (this.#heldBytes < HELD_BYTES && this.#socket.isPaused()) this.#socket.resume();
     if (filled > 0) return filled;
-    // It takes a read to learn of the end, and to ask for more.
-    this.#socket.read(0);
-    if (this.failure !== undefined) return -errno.EIO;
-    return this.#ended ? 0 : -errno.EAGAIN;
+    if (this.failure === undefined && !this.#ended) return -errno.EAGAIN;
+    this.#toldEnd = true;
+    return this.failure === undefined ? 0 : -errno.EIO;
   }
 
   send(bytes: Buffer, start: number, length: number, owner?: Owner): void {
@@ -154,20 +197,19 @@ export class TlsTransport implements Transport {
       owner?.release();
       return;
     }
-    const piece = bytes.subarray(start, start + length);
-    const small = length <= COPIED_BYTES;
-    if (!this.#corked) {
-      this.#corked = true;
-      this.#socket.cork();
+    const gathered = length <= GATHERED_BYTES;
+    if (gathered) {
+      this.#gather(bytes, start, length);
+    } else {
+      this.#writeGathered();
+      this.#borrowed++;
+      this.#write(bytes.subarray(start, start + length), () => {
+        this.#borrowed--;
+        owner?.release();
+      });
     }
     this.#queuedBytes += length;
-    if (!small) this.#borrowed++;
-    this.#socket.write(small ? Buffer.from(piece) : piece, () => {
-      if (!small) this.#borrowed--;
-      this.#queuedBytes -= length;
-      owner?.release();
-      if (this.#queuedBytes === 0 && !this.#closed) this.#events?.drained();
-    });
+    if (gathered) owner?.release();
     if (!this.#flushScheduled) {
       this.#flushScheduled = true;
       queueMicrotask(() => {
@@ -177,10 +219,36 @@ export class TlsTransport implements Transport {
     }
   }
 
+  #gather(bytes: Buffer, start: number, length: number): void {
+    if (this.#queuedBytes === 0) this.#gatheredStart = this.#gatheredEnd = 0;
+    if (this.#gatheredEnd + length > this.#gathering.length) {
+      this.#writeGathered();
+      // The old one is kept by what was written of it.
+      this.#gathering = Buffer.allocUnsafeSlow(GATHERING_BYTES);
+      this.#gatheredStart = this.#gatheredEnd = 0;
+    }
+    bytes.copy(this.#gathering, this.#gatheredEnd, start, start + length);
+    this.#gatheredEnd += length;
+  }
+
+  #writeGathered(): void {
+    if (this.#gatheredStart === this.#gatheredEnd) return;
+    const piece = this.#gathering.subarray(this.#gatheredStart, this.#gatheredEnd);
+    this.#gatheredStart = this.#gatheredEnd;
+    this.#write(piece, () => undefined);
+  }
+
+  /** @param left called when the piece has left, or never will */
+  #write(piece: Buffer, left: () => void): void {
+    this.#socket.write(piece, () => {
+      this.#queuedBytes -= piece.length;
+      left();
+      if (this.#queuedBytes === 0 && !this.#closed) this.#events?.drained();
+    });
+  }
+
   flush(): void {
-    if (!this.#corked) return;
-    this.#corked = false;
-    this.#socket.uncork();
+    this.#writeGathered();
   }
 
   close(): void {

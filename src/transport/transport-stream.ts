@@ -1,14 +1,39 @@
 /** A transport as one of Node's streams, for what works on streams only. */
 
+import { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { ErrnoError, errno } from '../errno.js';
+import { FdTransport } from './fd-transport.js';
 import type { Transport } from './transport.js';
 
 const RECEIVE_BYTES = 64 * 1024;
 /** How often one wake-up receives before others get their turn. */
 const RECEIVES_PER_WAKE = 8;
 
-export class TransportStream extends Duplex {
+/**
+ * What is a socket becomes one of Node's own, whose bytes need not come by JavaScript on the way to and
+ * from TLS: that would take half of the time. Node has none for
+ * vsock(7).
+ * @param transport owned from now on, also when it fails; closed when the stream is
+ */
+export function streamOver(transport: Transport): Duplex {
+  if (!(transport instanceof FdTransport)) return new TransportStream(transport);
+  try {
+    const socket = transport.handOver(
+      (fd) => new Socket({ fd, readable: true, writable: true, allowHalfOpen: true }),
+    );
+    // There may be more to end than the socket, as the program at its other side.
+    return socket.once('close', () => transport.close());
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ERR_INVALID_FD_TYPE') {
+      return new TransportStream(transport);
+    }
+    transport.close();
+    throw error;
+  }
+}
+
+class TransportStream extends Duplex {
   readonly #transport: Transport;
   /** Of the write that has not left yet. */
   #written: ((error?: Error | null) => void) | undefined;
@@ -19,7 +44,11 @@ export class TransportStream extends Duplex {
     this.#transport = transport;
     transport.open({
       readable: () => this.#receive(),
-      sendFailed: (code) => this.destroy(new ErrnoError(code, 'send')),
+      sendFailed: (code) => {
+        // The peer may have said something before it hung up.
+        this.#receive();
+        this.destroy(new ErrnoError(code, 'send'));
+      },
       drained: () => {
         const written = this.#written;
         this.#written = undefined;

@@ -125,7 +125,7 @@ describe('a command line that says what to mount', () => {
     ['d --unix /run/s', address({ kind: 'unix', path: '/run/s' })],
     ['d --unix -r', address({ kind: 'unix', path: '-r' })],
     ['d --vsock 2 10809', address({ kind: 'vsock', cid: 2, port: 10809 })],
-    ['d --vsock 4294967295 0', address({ kind: 'vsock', cid: 4294967295, port: 0 })],
+    ['d --vsock 4294967294 0', address({ kind: 'vsock', cid: 4294967294, port: 0 })],
 
     // What stands in the brackets belongs to the server.
     [
@@ -266,6 +266,11 @@ describe('a command line that cannot be understood', () => {
     ['d --tcp h 65536', /^65536 is not a port/],
     ['d --vsock x 1', /^x is not a context id/],
     ['d --vsock 1 4294967296', /^4294967296 is not a port/],
+    // What stands for any is nobody to connect to.
+    ['d --vsock 4294967295 1', /^4294967295 is not a context id: .* from 0 to 4294967294/],
+    ['d --vsock 1 4294967295', /^4294967295 is not a port/],
+    ['d --vsock -1 1', /^-1 is not a context id/],
+    ['d --vsock 99999999999999999999 1', /is not a context id/],
     ['d --unix s -r', /^-r: nothing can follow --unix SOCKET; options go before it$/],
     ['d --tcp h 1 x', /^x: nothing can follow --tcp HOST PORT$/],
     ['d --uri nbd://h x', /^x: nothing can follow/],

@@ -2,7 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { chmod, copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import fs, { chmod, copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, it } from 'node:test';
@@ -13,7 +14,7 @@ import { connectDisk } from '../../src/nbd/nbd-disk.js';
 import { parseNbdUri } from '../../src/nbd/uri.js';
 import { PSK_USER, makeCertificates } from '../support/certificates.js';
 import type { Certificates } from '../support/certificates.js';
-import { Workplace } from '../support/mounts.js';
+import { Workplace, until } from '../support/mounts.js';
 import {
   startNbdServer,
   startNbdkit,
@@ -390,7 +391,35 @@ describe(
         const server = await nbdkitX509();
         const directory = await own('rubbish', []);
         await writeFile(join(directory, 'ca-cert.pem'), 'rubbish');
-        await fails(unixUri(server, { 'tls-certificates': directory }), /TLS|certificate/);
+        await fails(
+          unixUri(server, { 'tls-certificates': directory }),
+          /^\S+rubbish\/ca-cert\.pem holds no certificate in PEM form$/,
+        );
+      });
+
+      it('reads them once, and connects as often as it likes', async () => {
+        const server = await nbdkitX509();
+        const directory = await own('once', ['ca-cert.pem']);
+        const uri = unixUri(server, { 'tls-certificates': directory });
+        const reads: string[] = [];
+        const real = fs.open;
+        fs.open = (path, ...rest) => {
+          reads.push(String(path));
+          return real(path, ...rest);
+        };
+        syncBuiltinESMExports();
+        try {
+          const disk = await connectDisk(parseNbdUri(uri), {
+            deadline: DEADLINE,
+            connections: 4,
+          });
+          await until('all are there', () => disk.connections === 4);
+          await disk.close();
+        } finally {
+          fs.open = real;
+          syncBuiltinESMExports();
+        }
+        assert.equal(reads.filter((path) => path.endsWith('ca-cert.pem')).length, 1);
       });
 
       it('warns of keys that others can read, and goes on', async () => {

@@ -300,6 +300,28 @@ describe('a disk with extended headers', TIMED, () => {
     });
   }
 
+  for (const error of [75, 22]) {
+    it(`asks for less block status where the server finds that too long (${error})`, async () => {
+      const { disk, peer, answers } = connectedDisk();
+      const COMPACT = 0xffff0000;
+      disk.extents(4096n, BigInt(TIB), answers.extents('extents'));
+      disk.extents(8192n, BigInt(TIB), answers.extents('others'));
+      const asked = [await peer.next(), await peer.next()];
+      for (const { cookie, offset, length } of asked) {
+        assert.equal(length, TIB);
+        peer.send(extended(errorChunk(cookie, true, error), offset));
+      }
+      for (const { offset } of asked) {
+        const request = await peer.next();
+        assert.deepEqual([request.offset, request.length], [offset, COMPACT]);
+        peer.send(extended(errorChunk(request.cookie, true, error), offset));
+      }
+      const { extents, others } = await answers.settled();
+      assert.match(`${String(extents)} ${String(others)}`, /^(E\w+) \1$/);
+      assert.equal(peer.waiting, 0);
+    });
+  }
+
   it('tells other errors of a long range as they are', async () => {
     const { disk, peer, answers } = connectedDisk();
     disk.zero(0n, 6n * BigInt(GIB), ZERO, answers.reply('zero'));

@@ -274,8 +274,8 @@ const WRONG: readonly Violation[] = [
   bad(
     'too many extents',
     { ...STATUS, offset: 4096n },
-    [header('0006', '0000000000200018')],
-    'sent a chunk of type 6 with a length of 2097176',
+    [header('0006', '0000000001000018')],
+    'sent a chunk of type 6 with a length of 16777240',
   ),
   bad(
     'more extents told than sent',

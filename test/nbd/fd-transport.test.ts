@@ -251,4 +251,32 @@ describe('a transport over a socket', TIMED, () => {
     receive();
     assert.equal(native.read(peer, Buffer.alloc(1), 0, 1), 0, 'the peer sees the end');
   });
+
+  it('gives its descriptor away, or keeps it when nobody takes it', async () => {
+    const got: Buffer[] = [];
+    listen(() => {
+      const place = Buffer.alloc(100);
+      const count = transport.receive(place, 0, place.length);
+      if (count > 0) got.push(place.subarray(0, count));
+    });
+    const refused = new Error('not taken');
+    const refuse = (): never => {
+      throw refused;
+    };
+    assert.throws(() => transport.handOver(refuse), refused);
+    native.write(peer, Buffer.from('still here'), 0, 10);
+    await until('it is heard', () => got.length > 0);
+    assert.equal(Buffer.concat(got).toString(), 'still here');
+
+    const fd = transport.handOver((given) => given);
+    transport.close();
+    assert.equal(transport.receive(Buffer.alloc(1), 0, 1), -errno.EBADF);
+    const before = events.length;
+    native.write(peer, Buffer.from('yours'), 0, 5);
+    const place = Buffer.alloc(100);
+    assert.equal(native.read(fd, place, 0, place.length), 5, 'it is open');
+    await turn();
+    assert.equal(events.length, before);
+    native.close(fd);
+  });
 });

@@ -13,8 +13,11 @@ import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { native } from '../../src/native.js';
 import { HandshakeError } from '../../src/nbd/errors.js';
-import type { Address } from '../../src/nbd/export.js';
+import { readDisk } from '../../src/disk/promises.js';
+import type { Address, TlsSettings } from '../../src/nbd/export.js';
+import { connectDisk } from '../../src/nbd/nbd-disk.js';
 import { openExport, openTransport } from '../../src/nbd/open.js';
+import { FakeServer } from '../support/fake-server.js';
 import { hex } from '../support/fake-transport.js';
 
 /** Milliseconds; ends a test that hangs. */
@@ -416,6 +419,91 @@ describe('a server by vsock', () => {
     // It may have been refused before.
     assert.ok(error instanceof HandshakeError || error === given.reason, String(error));
   });
+});
+
+it('is not connected to by vsock with a number that stands for any, or is none', async () => {
+  for (const [cid, port] of [
+    [0xffff_ffff, 1],
+    [2, 0xffff_ffff],
+    [-1, 1],
+    [2 ** 32 + 2, 1],
+    [2, 0.5],
+    [Number.NaN, 1],
+  ] as const) {
+    assert.equal(
+      await failure({ kind: 'vsock', cid, port }),
+      `cannot connect to vsock:${cid}:${port}: both are numbers from 0 to 4294967294`,
+    );
+  }
+});
+
+describe('a server at the other end of a socket', () => {
+  /** @returns our end */
+  function inherited(): Address {
+    const ends = new Int32Array(2);
+    assert.equal(native.socketpair(ends), 0);
+    const [fd = -1, theirs = -1] = ends;
+    native.setNonblocking(fd, true);
+    descriptors.push(theirs);
+    return { kind: 'socket', fd, name: 'a socket' };
+  }
+  // That nothing stays open is looked at after each test.
+
+  it('is let go of when the name is too long', async () => {
+    assert.match(await failure(inherited(), DEADLINE, 'x'.repeat(4097)), /more than 4096 bytes/);
+  });
+
+  for (const [how, open] of [
+    ['openExport', openExport],
+    ['connectDisk', connectDisk],
+  ] as const) {
+    it(`is let go of when there are no certificates: ${how}`, async () => {
+      const tls: TlsSettings = {
+        type: 'x509',
+        hostname: 'h',
+        verifyPeer: true,
+        certificates: join(folder, 'no-such-folder'),
+        pskFile: undefined,
+        username: undefined,
+      };
+      const target = { address: inherited(), exportName: '', tls };
+      await assert.rejects(open(target, { deadline: DEADLINE, connections: 4 }), /no-such-folder/);
+    });
+
+    it(`is let go of when nobody wants it any more: ${how}`, async () => {
+      const target = { address: inherited(), exportName: '' };
+      const signal = AbortSignal.abort(new Error('not wanted'));
+      const options = { deadline: DEADLINE, connections: 4, signal };
+      await assert.rejects(open(target, options), /not wanted/);
+    });
+  }
+
+  it('is one connection, however many there may be', async () => {
+    // Flush and multi-conn.
+    const server = await FakeServer.start({ size: 4096n, extendedHeaders: true, flags: 0x105 });
+    try {
+      const fd = native.unixConnect(server.socketPath);
+      assert.ok(fd >= 0);
+      const address = { kind: 'socket', fd, name: 'a socket' } as const;
+      const disk = await connectDisk(
+        { address, exportName: '' },
+        { deadline: DEADLINE, connections: 4 },
+      );
+      assert.ok(disk.info.canMultiConn);
+      assert.equal(disk.connections, 1);
+      assert.equal((await readDisk(disk, 0n, 4096)).length, 4096);
+      await disk.close();
+    } finally {
+      await server.stop();
+    }
+  });
+});
+
+it('is not waited for by who does not want it any more', async () => {
+  // Nobody would answer: documentation is all that these addresses are for (RFC 5737).
+  const signal = AbortSignal.abort(new Error('not wanted'));
+  const address = { kind: 'tcp', host: '192.0.2.1', port: 10809 } as const;
+  await assert.rejects(openTransport(address, DEADLINE, signal), /not wanted/);
 });
 
 describe('a name', () => {

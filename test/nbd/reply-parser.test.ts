@@ -269,7 +269,24 @@ const STRUCTURED: readonly Fixture[] = [
     answers: ['0: 512 hole zero'],
   },
   {
-    name: 'the longest block status and the longest message',
+    name: 'block status that is longer than what is kept of it',
+    asked: [STATUS],
+    server: [
+      status(
+        FIRST,
+        true,
+        CONTEXT,
+        Array.from({ length: 1024 * 1024 }, (_, i) => [i < 128 * 1024 ? 512 : 1024, 0] as const),
+      ),
+    ],
+    answers: [
+      `0: ${Array<string>(128 * 1024)
+        .fill('512')
+        .join(', ')}`,
+    ],
+  },
+  {
+    name: 'much block status and the longest message',
     asked: [STATUS, FLUSH],
     server: [
       status(
@@ -508,7 +525,7 @@ const VIOLATIONS: readonly Violation[] = [
   badStatus('status without an extent', [header('0005', '00000004')], wrongLength(5, 4)),
   badStatus('status without an id', [header('0005', '00000000')], wrongLength(5, 0)),
   badStatus('half an extent', [header('0005', '00000010')], wrongLength(5, 16)),
-  badStatus('too many extents', [header('0005', '0010000c')], wrongLength(5, 0x10000c)),
+  badStatus('too many extents', [header('0005', '0080000c')], wrongLength(5, 0x80000c)),
   badStatus('endless extents', [header('0005', 'fffffffc')], wrongLength(5, 0xfffffffc)),
   badStatus(
     'status of another context',

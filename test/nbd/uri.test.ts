@@ -327,6 +327,8 @@ const BAD: readonly (readonly [uri: string, problem: RegExp])[] = [
   ['nbd+ssh://-l@h/', /user name -l is not one that ssh can be given/],
   ['nbd+ssh://$(x)/', /host \$\(x\) is not one/],
   ['nbd+ssh://a;b@h/', /user name a;b is not one/],
+  ['nbd+ssh://a%20b@h/', /user name a b is not one that ssh can be given/],
+  ['nbd+ssh://a%20-oProxyCommand=x@h/', /user name a -oProxyCommand=x is not one/],
   ['nbd+ssh://h:70000/', /port 70000 is not a number from 1 to 65535/],
   ['nbd+ssh://h/?nbd-port=x', /port x is not a number/],
   ['nbd+ssh://h/?nbd-port=1&socket=s', /either socket= or nbd-port= can be given/],
@@ -352,6 +354,7 @@ const BAD: readonly (readonly [uri: string, problem: RegExp])[] = [
   ['nbds://h/?tls-type=anon&tls-hostname=h', /tls-hostname= is for certificates/],
   ['nbds://h/?tls-psk-file=k&tls-hostname=h', /tls-hostname= is for certificates/],
   ['nbds://h/?tls-hostname=a%20b', /tls-hostname= is malformed/],
+  [`nbds://h/?tls-hostname=${'a'.repeat(254)}`, /tls-hostname= is malformed/],
   ['nbds://h/?tls-hostname=', /tls-hostname= is empty/],
   ['nbds://h/?tls-type=anon&tls-verify-peer=1', /tls-type=anon cannot know who answers/],
   ['nbds://h/?tls-verify-peer=2', /tls-verify-peer=2 is neither 1 nor 0/],
@@ -384,7 +387,8 @@ describe('a URI that is refused', () => {
   for (const [uri, problem] of BAD) {
     it(JSON.stringify(uri.slice(0, 60)), () => {
       const { message } = errorOf(uri);
-      const uriFirst = `${printable(uri, 500)}: `;
+      // A password that has no place in it is not told to everybody either.
+      const uriFirst = `${printable(uri.replace(/:(secret)?@/, ':***@'), 500)}: `;
       assert.ok(message.startsWith(uriFirst), message);
       assert.match(message.slice(uriFirst.length), problem);
     });
@@ -394,6 +398,14 @@ describe('a URI that is refused', () => {
     const { message } = errorOf('nbd://h/\x1b[2J\nall is well');
     assert.match(message, /^nbd:\/\/h\/ \[2J all is well: /);
     assert.ok(errorOf(`nbd://h/${'x'.repeat(100_000)}`).message.length < 1000);
+  });
+
+  it('is told in one line when its name is too long', () => {
+    assert.equal(parseNbdUri(`nbd://h/${'x'.repeat(4096)}`).exportName.length, 4096);
+    for (const name of ['x'.repeat(4097), '%C3%A9'.repeat(2049)]) {
+      const { message } = errorOf(`nbd://h/${name}`);
+      assert.match(message, /^nbd:\/\/h\/.{400,600}: the export name has more than 4096 bytes$/);
+    }
   });
 });
 
@@ -463,7 +475,7 @@ describe('any text', () => {
       }
       case 'ssh':
         for (const word of [address.host, address.user ?? 'u']) {
-          assert.match(word, /^[^-'"`$\\;&<>|(){}\p{Cc}][^'"`$\\;&<>|(){}\p{Cc}]*$/u);
+          assert.match(word, /^[^-\s'"`$\\;&<>|(){}\p{Cc}][^\s'"`$\\;&<>|(){}\p{Cc}]*$/u);
         }
         return;
       case 'tcp': {

@@ -17,7 +17,7 @@ import { ReplyParser } from '../../src/nbd/reply-parser.js';
 /** The id of base:allocation. */
 export const CONTEXT = 7;
 /** No reply is longer than the longest block status, or the data of the longest read here. */
-const MOST_WANTED = 32 + 8 + 16 * 128 * 1024;
+const MOST_WANTED = 32 + 8 + 16 * 1024 * 1024;
 
 /** What was agreed on: simple replies only, replies in chunks, or extended headers. */
 export type Form = 'simple' | 'structured' | 'extended';
