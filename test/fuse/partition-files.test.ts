@@ -132,11 +132,45 @@ describe('partitions as files', () => {
     assert.ok(!disk.log.some((entry) => entry.startsWith('read')), disk.log.join());
   });
 
-  it('stay when the table cannot be read', async () => {
+  it('stay when the table cannot be read, and follow it as soon as it can', async () => {
     write('disk', 0, Buffer.alloc(SECTOR));
     disk.failNext.set('read', errno.EIO);
     await files.synced();
     assert.deepEqual(names(), ['disk', 'disk1', 'disk2']);
+    await files.synced();
+    assert.deepEqual(names(), ['disk']);
+    assert.equal(files.synced(), undefined, 'and it is read no more');
+  });
+
+  it('are there as soon as the table can be read', async () => {
+    const other = make('late');
+    disk.failNext.set('read', errno.EIO);
+    await other.load();
+    assert.deepEqual(names(other), ['late']);
+    await other.synced();
+    assert.deepEqual(names(other), ['late', 'late1', 'late2']);
+  });
+
+  it('stay when a part of the table cannot be read in which they are', async () => {
+    putRecord(disk.content, 60 * SECTOR, [{ index: 0, type: 0x83, start: 1, count: 5 }]);
+    const table = [
+      { index: 0, type: 0x83, start: 2, count: 10 },
+      { index: 3, type: 0x05, start: 60, count: 20 },
+    ];
+    await rewrite(table);
+    assert.deepEqual(names(), ['disk', 'disk1', 'disk5']);
+    const logical = node('disk5');
+    const read = disk.read.bind(disk);
+    disk.read = (offset, length, reply) => {
+      if (offset === BigInt(60 * SECTOR)) reply.fail(errno.EIO);
+      else read(offset, length, reply);
+    };
+    await rewrite(table.map((entry) => ({ ...entry, type: entry.index === 0 ? 0x0c : 0x05 })));
+    assert.equal(node('disk5'), logical);
+    disk.read = read;
+    disk.content.fill(0, 60 * SECTOR, 61 * SECTOR);
+    await files.synced();
+    assert.deepEqual(names(), ['disk', 'disk1']);
   });
 
   it('see a table that was written while it was read', async () => {
