@@ -3,15 +3,22 @@
  * written through one has to be taken out of the caches of the others.
  */
 
+import { Ranges } from '../disk/ranges.js';
 import type { FileNode } from './tree.js';
+
+/**
+ * How many stale ranges of a file are told apart. A partition table is written at both ends of a disk, and
+ * a file system that is made has its superblocks all over it: what lies between stays cached.
+ */
+const MAX_RANGES = 16;
 
 interface View {
   readonly node: FileNode;
   /** Where on the disk the file begins and ends. */
   readonly start: bigint;
   readonly end: bigint;
-  /** What was written through others since it was last settled, from the first byte to the last. */
-  stale: { start: bigint; end: bigint } | undefined;
+  /** What was written through others since it was last settled, in the file. */
+  stale: Ranges | undefined;
 }
 
 /** Takes a range of a file out of the page cache; resolves when it is, or cannot be; never rejects. */
@@ -48,14 +55,11 @@ export class Views {
     for (const view of this.#views.values()) {
       if (view.node === through || to <= view.start || from >= view.end) continue;
       view.node.file.changedBehind();
-      const { stale } = view;
       this.#anyStale = true;
-      if (stale === undefined) {
-        view.stale = { start: from, end: to };
-      } else {
-        if (from < stale.start) stale.start = from;
-        if (to > stale.end) stale.end = to;
-      }
+      view.stale ??= new Ranges(MAX_RANGES);
+      const start = from > view.start ? from : view.start;
+      const end = to < view.end ? to : view.end;
+      view.stale.add(start - view.start, end - view.start);
     }
   }
 
@@ -68,11 +72,13 @@ export class Views {
       const { node, stale } = view;
       if (stale === undefined) continue;
       view.stale = undefined;
-      if (!this.#isOpen(node)) continue;
-      const start = stale.start > view.start ? stale.start : view.start;
-      const end = stale.end < view.end ? stale.end : view.end;
-      work.push(this.#invalidate(node, start - view.start, end - start));
+      if (this.#isOpen(node)) work.push(this.#drop(node, stale));
     }
     return work.length === 0 ? undefined : Promise.all(work);
+  }
+
+  /** One range after the other, as each takes a thread that may have to wait. */
+  async #drop(node: FileNode, stale: Ranges): Promise<void> {
+    for (const { start, end } of stale) await this.#invalidate(node, start, end - start);
   }
 }

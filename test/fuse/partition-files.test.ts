@@ -204,11 +204,23 @@ describe('partitions as files', () => {
     write('disk1', 10, Buffer.alloc(10));
     assert.deepEqual(invalidated, []);
     await files.synced();
-    assert.deepEqual(invalidated, [`disk ${2 * SECTOR + 10}+100`]);
+    assert.deepEqual(invalidated, [`disk ${2 * SECTOR + 10}+10`, `disk ${2 * SECTOR + 100}+10`]);
     assert.equal(files.synced(), undefined);
     write('disk', 0x2000, Buffer.alloc(0x2000 + 1024));
     await files.synced();
-    assert.deepEqual(invalidated.slice(1), [`disk2 0+5120`]);
+    assert.deepEqual(invalidated.slice(2), [`disk2 0+5120`]);
+  });
+
+  it('leave in the caches of others what lies between the writes, as far as they can be told apart', async () => {
+    open.add('disk');
+    write('disk1', 0, Buffer.alloc(1));
+    write('disk1', 5119, Buffer.alloc(1));
+    await files.synced();
+    assert.deepEqual(invalidated, ['disk 1024+1', 'disk 6143+1']);
+    invalidated = [];
+    for (let at = 0; at < 5120; at += 10) write('disk1', at, Buffer.alloc(1));
+    await files.synced();
+    assert.ok(invalidated.length > 1 && invalidated.length < 100, invalidated.join());
   });
 
   it('are flushed at the end, and also those that are gone', async () => {
