@@ -29,6 +29,8 @@ export class Views {
   readonly #isOpen: (node: FileNode) => boolean;
   readonly #invalidate: Invalidate;
   #anyStale = false;
+  /** What is being taken out of the caches, for whichever sync it was begun. */
+  readonly #dropping = new Set<Promise<void>>();
 
   /** @param isOpen whether somebody has the file open; what is not is looked at anew when it is opened */
   constructor(isOpen: (node: FileNode) => boolean, invalidate: Invalidate) {
@@ -63,18 +65,26 @@ export class Views {
     }
   }
 
-  /** Makes those who have a file open see what was written through others. Undefined if there is nothing to do. */
+  /**
+   * Makes those who have a file open see what was written through others: also what an earlier sync has begun
+   * to show them, since that may be what was written by who syncs now. Undefined if there is nothing to do.
+   */
   settle(): Promise<unknown> | undefined {
-    if (!this.#anyStale) return undefined;
+    if (this.#anyStale) this.#dropStale();
+    return this.#dropping.size === 0 ? undefined : Promise.all(this.#dropping);
+  }
+
+  #dropStale(): void {
     this.#anyStale = false;
-    const work: Promise<void>[] = [];
     for (const view of this.#views.values()) {
       const { node, stale } = view;
       if (stale === undefined) continue;
       view.stale = undefined;
-      if (this.#isOpen(node)) work.push(this.#drop(node, stale));
+      if (!this.#isOpen(node)) continue;
+      const dropping = this.#drop(node, stale);
+      this.#dropping.add(dropping);
+      void dropping.then(() => this.#dropping.delete(dropping));
     }
-    return work.length === 0 ? undefined : Promise.all(work);
   }
 
   /** One range after the other, as each takes a thread that may have to wait. */

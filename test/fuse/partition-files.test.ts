@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, it } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { errno } from '../../src/errno.js';
 import type { Mountpoint } from '../../src/fuse/mountpoint.js';
 import { MountedFiles } from '../../src/fuse/mounted-files.js';
@@ -22,12 +23,15 @@ describe('partitions as files', () => {
   let disk: MemoryDisk;
   let files: MountedFiles;
   let invalidated: string[];
+  /** How long the kernel takes for it. */
+  let invalidating: Promise<void>;
   let warnings: string[];
   const open = new Set<string>();
 
   beforeEach(async () => {
     disk = new MemoryDisk({ size: SIZE });
     invalidated = [];
+    invalidating = Promise.resolve();
     warnings = [];
     open.clear();
     putRecord(disk.content, 0, [
@@ -54,7 +58,7 @@ describe('partitions as files', () => {
         isOpen: (node) => open.has(node.name),
         invalidate: (node, offset, length) => {
           invalidated.push(`${node.name} ${offset.toString()}+${length.toString()}`);
-          return Promise.resolve();
+          return invalidating;
         },
       },
     );
@@ -209,6 +213,23 @@ describe('partitions as files', () => {
     write('disk', 0x2000, Buffer.alloc(0x2000 + 1024));
     await files.synced();
     assert.deepEqual(invalidated.slice(2), [`disk2 0+5120`]);
+  });
+
+  it('answer no sync before what an earlier one has begun to show is seen', async () => {
+    open.add('disk');
+    let taken = (): void => undefined;
+    invalidating = new Promise((resolve) => (taken = resolve));
+    write('disk1', 0, Buffer.from('x'));
+    const answered: string[] = [];
+    const first = files.synced()?.then(() => answered.push('first'));
+    const second = files.synced()?.then(() => answered.push('second'));
+    assert.ok(second !== undefined);
+    await nextTurn();
+    assert.deepEqual(answered, []);
+    taken();
+    await Promise.all([first, second]);
+    assert.deepEqual(invalidated, ['disk 1024+1'], 'once for both');
+    assert.equal(files.synced(), undefined);
   });
 
   it('leave in the caches of others what lies between the writes, as far as they can be told apart', async () => {
