@@ -16,8 +16,6 @@ export interface PartitionFilesOptions {
   readonly minimumBlock: number;
   /** Makes the file of a part of the disk, and puts it into the tree. */
   readonly add: (name: string, disk: Disk, start: bigint) => FileNode;
-  /** Told of each file that is taken out of the tree; who has it open may go on with it. */
-  readonly removed: (node: FileNode) => void;
   /** Told in one line what is not right with a table. */
   readonly warn: (line: string) => void;
 }
@@ -101,10 +99,7 @@ export class PartitionFiles {
     }
     if (!complete) this.#keepUntold(before, partitions);
     // Those that are gone, or have moved: another place on the disk is another file.
-    for (const { node } of before.values()) {
-      this.#tree.remove(node.name);
-      this.#options.removed(node);
-    }
+    for (const { node } of before.values()) this.#tree.remove(node.name);
     for (const partition of partitions) {
       const { number, offset, size } = partition;
       if (this.#shown.has(number)) continue;

@@ -43,17 +43,16 @@ export class Views {
     this.#views.set(node, { node, start, end: start + node.file.size, stale: undefined });
   }
 
+  /** No request can be about the file any more. Until then also one that is out of its directory is a view. */
   remove(node: FileNode): void {
     this.#views.delete(node);
   }
 
   /**
-   * A range was written.
-   * @param offset in the file through which it was written
+   * A range was written through a file.
+   * @param from on the disk, as `to`
    */
-  changed(through: FileNode, offset: bigint, length: bigint): void {
-    const from = (this.#views.get(through)?.start ?? 0n) + offset;
-    const to = from + length;
+  changed(through: FileNode, from: bigint, to: bigint): void {
     for (const view of this.#views.values()) {
       if (view.node === through || to <= view.start || from >= view.end) continue;
       view.node.file.changedBehind();

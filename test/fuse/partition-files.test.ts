@@ -75,13 +75,15 @@ describe('partitions as files', () => {
     return found;
   };
 
-  const write = (name: string, offset: number, data: Buffer): void => {
+  /** @param through a file, or its name */
+  const write = (through: string | FileNode, offset: number, data: Buffer, expected = 0): void => {
     const bytes = Buffer.concat([Buffer.alloc(HEADROOM), data]);
     let code = -1;
-    node(name).file.write(BigInt(offset), bytes, HEADROOM, data.length, false, {
+    const { file } = typeof through === 'string' ? node(through) : through;
+    file.write(BigInt(offset), bytes, HEADROOM, data.length, false, {
       done: (result) => (code = result),
     });
-    assert.equal(code, 0);
+    assert.equal(code, expected);
   };
 
   /** Writes another table, as a partitioning tool does through the file of the disk. */
@@ -253,6 +255,78 @@ describe('partitions as files', () => {
     assert.equal(await files.syncAll(), 0);
     assert.ok(disk.log.includes('flush 0+0'));
     assert.ok(files.tree.files().includes(gone), 'the kernel has not forgotten it');
+  });
+
+  describe('of which one is gone, and open', () => {
+    const TABLE = [
+      { index: 0, type: 0x83, start: 2, count: 10 },
+      { index: 1, type: 0x83, start: 20, count: 10 },
+    ];
+    let gone: FileNode;
+    beforeEach(async () => {
+      gone = node('disk1');
+      await rewrite([]);
+      open.add('disk').add('disk1');
+    });
+    const forget = (): void => files.tree.forget(gone.id, 100);
+
+    it('show what is written through it, and it what is written through them', async () => {
+      write(gone, 100, Buffer.alloc(10));
+      await files.synced();
+      assert.deepEqual(invalidated, [`disk ${2 * SECTOR + 100}+10`]);
+      invalidated = [];
+      write('disk', 2 * SECTOR, Buffer.alloc(7));
+      await files.synced();
+      assert.deepEqual(invalidated, ['disk1 0+7']);
+    });
+
+    it('show it also where it has come again, there or elsewhere', async () => {
+      await rewrite(TABLE);
+      const again = node('disk1');
+      assert.notEqual(again, gone);
+      write(gone, 5, Buffer.alloc(1));
+      assert.ok(again.file.takeCacheStale());
+      write(again, 5, Buffer.alloc(1));
+      assert.ok(gone.file.takeCacheStale());
+      await rewrite([{ index: 0, type: 0x83, start: 11, count: 10 }]);
+      invalidated = [];
+      write('disk1', 0, Buffer.alloc(1000));
+      await files.synced();
+      assert.deepEqual(
+        invalidated.filter((one) => one.startsWith('disk1')),
+        ['disk1 4608+512', 'disk1 4608+512'],
+        'both that end there',
+      );
+    });
+
+    it('have nothing to do with it when the kernel has forgotten it', async () => {
+      forget();
+      write('disk', 2 * SECTOR, Buffer.alloc(7));
+      await files.synced();
+      assert.deepEqual(invalidated, []);
+    });
+
+    it('tell in the end of a write to it that failed', () => {
+      disk.failNext.set('write', errno.EIO);
+      write(gone, 0, Buffer.from('x'), errno.EIO);
+      forget();
+      assert.equal(files.writeError, errno.EIO);
+    });
+
+    it('flush it when it is forgotten, and again at the end where that failed', async () => {
+      write(gone, 0, Buffer.from('x'));
+      disk.log.length = 0;
+      disk.failNext.set('flush', errno.EIO);
+      forget();
+      assert.deepEqual(disk.log, ['flush 0+0']);
+      assert.equal(files.tree.file(gone.id), undefined);
+      node('disk').file.sync({ done: () => undefined });
+      disk.log.length = 0;
+      disk.failNext.set('flush', errno.EIO);
+      assert.equal(await files.syncAll(), errno.EIO);
+      assert.equal(await files.syncAll(), 0);
+      assert.deepEqual(disk.log, ['flush 0+0', 'flush 0+0']);
+    });
   });
 
   it('tell of an error when they are flushed', async () => {
