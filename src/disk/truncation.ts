@@ -3,8 +3,9 @@
  *
  * A disk cannot be cut, so that O_TRUNC leaves its content as it is. But those who have cut a file rely
  * on it: cp of a sparse image and qemu-img convert skip what is to be zeroes, since what a file grows
- * over reads as zeroes. Between the start and the furthest byte that was written since, by whomever, what
- * was skipped must be zeroed; behind it all stays, as it does when dd writes a boot sector.
+ * over reads as zeroes. Between the start and the furthest byte that was written to it since, by whomever,
+ * what was skipped must be zeroed; behind it all stays, as it does when dd writes a boot sector. What was
+ * written through another file that shows the same bytes stays as well, but makes this one no longer.
  *
  * What is skipped within a page of the page cache is not seen: with writeback the kernel reads the page
  * and writes all of it. Nor is a skipped end that nobody makes explicit by ftruncate(2).
@@ -33,6 +34,11 @@ export class Truncation {
     this.#written.add(offset, end);
   }
 
+  /** The range was written through another file. */
+  kept(offset: bigint, length: bigint): void {
+    this.#written.add(offset, offset + length);
+  }
+
   /** The file was made as long as this, by writing or by ftruncate(2). */
   extendedTo(length: bigint): void {
     if (length > this.#length) this.#length = length;
@@ -47,6 +53,7 @@ export class Truncation {
     const gaps: Gap[] = [];
     let at = 0n;
     for (const { start, end } of this.#written) {
+      if (start >= this.#length) break;
       if (start > at) gaps.push({ offset: at, length: start - at });
       at = end;
     }

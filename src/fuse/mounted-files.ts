@@ -2,6 +2,7 @@
 
 import { join } from 'node:path';
 import { within } from '../deadline.js';
+import { Cuts } from '../disk/cuts.js';
 import { DiskFile } from '../disk/disk-file.js';
 import type { DiskFileOptions } from '../disk/disk-file.js';
 import type { Disk } from '../disk/disk.js';
@@ -38,6 +39,7 @@ export class MountedFiles {
   readonly #options: MountedFilesOptions;
   readonly #views: Views | undefined;
   readonly #partitions: PartitionFiles | undefined;
+  readonly #cuts = new Cuts();
   /** Of those that are gone, whose last flush failed or is not over. */
   readonly #unflushed = new Set<DiskFile>();
   /** Of the first write that the disk refused, or 0. */
@@ -88,6 +90,7 @@ export class MountedFiles {
     let node: FileNode | undefined = undefined;
     const file = new DiskFile(disk, {
       ...this.#fileOptions(name),
+      among: { cuts: this.#cuts, start },
       changed: (offset, length) => {
         const at = start + offset;
         if (node !== undefined) this.#views?.changed(node, at, at + length);

@@ -257,6 +257,75 @@ describe('partitions as files', () => {
     assert.ok(files.tree.files().includes(gone), 'the kernel has not forgotten it');
   });
 
+  describe('of which one is cut', () => {
+    const OWNER = 7n;
+    const close = (through: string): void => {
+      let code = -1;
+      node(through).file.releaseHandle(OWNER, true, { done: (result) => (code = result) });
+      assert.equal(code, 0);
+    };
+    const at = (sector: number): string =>
+      disk.content.toString('latin1', sector * SECTOR, sector * SECTOR + 4);
+    beforeEach(() => disk.content.fill('old ', SECTOR));
+
+    it('keep what is written through a partition while the disk is cut', () => {
+      node('disk').file.truncated(OWNER);
+      write('disk1', 2 * SECTOR, Buffer.from('part'));
+      write('disk2', 2 * SECTOR, Buffer.from('part'));
+      write('disk', 15 * SECTOR, Buffer.from('disk'));
+      close('disk');
+      assert.deepEqual([3, 4, 5, 15, 16, 22, 23].map(at), [
+        ...['\0\0\0\0', 'part', '\0\0\0\0', 'disk'],
+        // What lies behind what was written to the disk itself stays.
+        ...['old ', 'part', 'old '],
+      ]);
+    });
+
+    it('keep what is written through the disk while a partition is cut', () => {
+      node('disk1').file.truncated(OWNER);
+      write('disk', 4 * SECTOR, Buffer.from('disk'));
+      write('disk1', 5 * SECTOR, Buffer.from('part'));
+      close('disk1');
+      assert.deepEqual([3, 4, 5, 7, 8, 1].map(at), [
+        ...['\0\0\0\0', 'disk', '\0\0\0\0', 'part', 'old ', 'old '],
+      ]);
+      // It is cut no more.
+      write('disk', 10 * SECTOR, Buffer.from('disk'));
+      close('disk1');
+      assert.equal(at(9), 'old ');
+    });
+
+    it('hold a write back where gaps are being zeroed through another, and nowhere else', () => {
+      node('disk1').file.truncated(OWNER);
+      write('disk1', 5 * SECTOR, Buffer.from('part'));
+      let zeroed = (): void => undefined;
+      const zero = disk.zero.bind(disk);
+      disk.zero = (...all) => (zeroed = () => zero(...all));
+      const codes: number[] = [];
+      const reply = { done: (code: number): void => void codes.push(code) };
+      node('disk1').file.releaseHandle(OWNER, true, reply);
+      const bytes = Buffer.concat([Buffer.alloc(HEADROOM), Buffer.from('disk')]);
+      node('disk').file.write(BigInt(4 * SECTOR), bytes, HEADROOM, 4, false, reply);
+      assert.deepEqual(codes, [], 'both wait');
+      write('disk2', 0, Buffer.from('two.'));
+      zeroed();
+      assert.deepEqual(codes, [0, 0]);
+      assert.deepEqual([3, 4, 20].map(at), ['\0\0\0\0', 'disk', 'two.']);
+    });
+
+    it('zero for each what it has skipped, where two are cut', () => {
+      node('disk').file.truncated(OWNER);
+      node('disk1').file.truncated(OWNER);
+      write('disk1', 5 * SECTOR, Buffer.from('part'));
+      write('disk', 9 * SECTOR, Buffer.from('disk'));
+      close('disk1');
+      close('disk');
+      assert.deepEqual([1, 3, 7, 8, 9, 10].map(at), [
+        ...['\0\0\0\0', '\0\0\0\0', 'part', '\0\0\0\0', 'disk', 'old '],
+      ]);
+    });
+  });
+
   describe('of which one is gone, and open', () => {
     const TABLE = [
       { index: 0, type: 0x83, start: 2, count: 10 },
