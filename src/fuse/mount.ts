@@ -121,9 +121,10 @@ class DiskMount implements Mount {
   #session: FuseSession | undefined;
   /** Undefined before the mount. */
   #own: OwnMount | undefined;
-  readonly #menders = new Map<FileNode, SizeMender>();
+  #mender: SizeMender | undefined;
   #ending = false;
-  #warnedOverrun = false;
+  /** Files of which it was said that something was written past their end. */
+  readonly #toldOverrun = new WeakSet<FileNode>();
 
   /** @param disk takes any request */
   constructor(disk: Disk, minimumBlock: number, place: Mountpoint, options: MountOptions) {
@@ -174,6 +175,7 @@ class DiskMount implements Mount {
     const { fd } = this.#attachment;
     try {
       this.#own = await OwnMount.of(path);
+      if (this.#own !== undefined) this.#mender = new SizeMender(this.#own);
       const sizeKnown = await this.#serve(
         fd,
         {
@@ -185,7 +187,7 @@ class DiskMount implements Mount {
         },
         end,
       );
-      if (!sizeKnown) await this.#mender(main)?.mend();
+      if (!sizeKnown) await this.#mender?.mend(main);
       if (!readOnly && !isDirectory) await this.#setTimes();
       if (this.#own !== undefined) tuneMount(this.#own.device);
       file.counting = true;
@@ -256,21 +258,14 @@ class DiskMount implements Mount {
   }
 
   async #overrun(node: FileNode): Promise<void> {
-    if (!this.#warnedOverrun) {
-      this.#warnedOverrun = true;
+    if (!this.#toldOverrun.has(node)) {
+      this.#toldOverrun.add(node);
       this.#options.warn(
         `something was written past the end of ${this.#files.shown(node)}, which has ${node.file.size.toString()} bytes: no space left on device`,
       );
     }
-    const mended = this.#mender(node)?.mend();
+    const mended = this.#ending ? undefined : this.#mender?.mend(node);
     if (mended !== undefined) await within(mended, MEND_DEADLINE);
-  }
-
-  #mender(node: FileNode): SizeMender | undefined {
-    if (this.#own === undefined || this.#ending) return undefined;
-    const mender = this.#menders.get(node) ?? new SizeMender(node, this.#own);
-    this.#menders.set(node, mender);
-    return mender;
   }
 
   async unmount({ lazy }: { readonly lazy: boolean }): Promise<number> {
@@ -292,7 +287,7 @@ class DiskMount implements Mount {
   async #end(error?: Error): Promise<void> {
     if (this.#ending) return;
     this.#ending = true;
-    for (const mender of this.#menders.values()) mender.stop();
+    this.#mender?.stop();
     const session = this.#session;
     // A thread that tells the kernel something may wait for requests that we would not read any more.
     if (session !== undefined) {

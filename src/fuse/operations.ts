@@ -47,7 +47,9 @@ export const getattr: Operation = (protocol, request) => {
   const byHandle = (view.getUint32(request.body, true) & GETATTR_FH) !== 0;
   if (byHandle && protocol.handles.takeOverrun(view.getBigUint64(request.body + 8, true))) {
     // Not before the size is right again: whoever asks next for it, or unmounts, finds all in order.
-    void protocol.mended.then(() => request.fail(errno.ENOSPC));
+    const overrun = protocol.tree.file(request.nodeId);
+    const mended = overrun === undefined ? undefined : protocol.mended(overrun);
+    void Promise.resolve(mended).then(() => request.fail(errno.ENOSPC));
     return;
   }
   const { tree } = protocol;
@@ -261,10 +263,12 @@ export const fsync: Operation = (protocol, request) => {
 export const flush: Operation = (protocol, request) => {
   const fh = request.slab.view.getBigUint64(request.body, true);
   const written = protocol.handles.isForWriting(fh);
+  const { node } = request;
   syncThen(protocol, request, (code) => {
-    if (!written || !protocol.mending) request.done(code);
+    const mended = written ? protocol.mended(node) : undefined;
+    if (mended === undefined) request.done(code);
     // Whoever looks at the size next, or unmounts, finds all in order.
-    else void protocol.mended.then(() => request.done(code));
+    else void mended.then(() => request.done(code));
   });
 };
 

@@ -61,11 +61,8 @@ export class FuseProtocol {
   /** Where replies are put together that are not data; free again when `send` returns. */
   readonly out: { readonly bytes: Buffer; readonly view: DataView };
 
-  /** The kernel does not know the true size, after a write past the end. */
-  mending = false;
-  /** Resolves when it knows it again. */
-  mended: Promise<void> = Promise.resolve();
-
+  /** Files of which the kernel does not know the true size, after a write past the end, until it is told. */
+  readonly #mending = new Map<FileNode, Promise<void>>();
   readonly #channel: KernelChannel;
   readonly #arena: RequestArena;
   readonly #requests: FuseRequest[] = [];
@@ -204,10 +201,17 @@ export class FuseProtocol {
     // Each write first looks whether the attributes are still valid, and asks us if not.
     this.#notifyInvalidAttributes(node);
     const mended = this.#channel.overrun(node).then(() => {
-      if (this.mended === mended) this.mending = false;
+      if (this.#mending.get(node) === mended) this.#mending.delete(node);
     });
-    this.mending = true;
-    this.mended = mended;
+    this.#mending.set(node, mended);
+  }
+
+  /**
+   * Resolves when the kernel knows the true size of a file again. Undefined if it does. Who waits for it must
+   * not hold the kernel's lock of the file, which the truncate(2) needs that mends it.
+   */
+  mended(node: FileNode): Promise<void> | undefined {
+    return this.#mending.get(node);
   }
 
   /** FUSE_NOTIFY_INVAL_INODE with a negative offset: the attributes only, no page. */

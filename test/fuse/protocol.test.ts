@@ -151,6 +151,21 @@ describe('WRITE', () => {
     assert.equal(kernel.ask(Opcode.FLUSH, flush(writer)).error, 0);
   });
 
+  it('past the end of one file is nothing to the writers of another', () => {
+    const kernel = new FakeKernel({}, { directory: 'disk' });
+    kernel.mended = new Promise(() => undefined);
+    const writer = kernel.open(O_WRONLY);
+    const { id } = kernel.node;
+    kernel.nodeId = kernel.tree.add('other', kernel.file).id;
+    const other = kernel.open(O_WRONLY);
+    kernel.nodeId = id;
+    const cached = { writeFlags: WriteFlag.CACHE };
+    kernel.ask(Opcode.WRITE, writeBody(writer, BigInt(SIZE), Buffer.alloc(10), cached));
+    kernel.nodeId += 1;
+    assert.equal(kernel.ask(Opcode.GETATTR, fields([4, 1], [4, 0], [8, other])).error, 0);
+    assert.equal(kernel.ask(Opcode.FLUSH, fields([8, other], [8, 0], [8, 0])).error, 0);
+  });
+
   it('past the end is told by fsync, which waits for nothing that needs its lock', () => {
     const kernel = new FakeKernel();
     kernel.mended = new Promise(() => undefined);
