@@ -46,10 +46,8 @@ export const getattr: Operation = (protocol, request) => {
   const { view } = request.slab;
   const byHandle = (view.getUint32(request.body, true) & GETATTR_FH) !== 0;
   if (byHandle && protocol.handles.takeOverrun(view.getBigUint64(request.body + 8, true))) {
-    // Not before the size is right again: whoever asks next for it, or unmounts, finds all in order.
-    const overrun = protocol.tree.file(request.nodeId);
-    const mended = overrun === undefined ? undefined : protocol.mended(overrun);
-    void Promise.resolve(mended).then(() => request.fail(errno.ENOSPC));
+    // At once: it may be lseek(2) with SEEK_END that asks, which holds the lock that mending the size needs.
+    request.fail(errno.ENOSPC);
     return;
   }
   const { tree } = protocol;

@@ -106,8 +106,10 @@ describe('WRITE', () => {
     assert.equal(kernel.overruns, 0);
   });
 
-  it('from the page cache past the end writes what is inside, and each writer is told once', async () => {
+  it('from the page cache past the end writes what is inside, and each writer is told once', () => {
     const kernel = new FakeKernel();
+    // Who asks may hold the lock of the file, which whatever mends the size waits for.
+    kernel.mended = new Promise(() => undefined);
     const reader = kernel.open(0);
     const writer = kernel.open(O_WRONLY);
     const data = Buffer.alloc(4096, 1);
@@ -125,9 +127,7 @@ describe('WRITE', () => {
     const byHandle = (fh: bigint): Buffer => fields([4, 1], [4, 0], [8, fh]);
     assert.equal(kernel.ask(Opcode.GETATTR, byHandle(reader)).error, 0);
     assert.equal(kernel.ask(Opcode.GETATTR, fields([4, 0], [4, 0], [8, 0])).error, 0);
-    const told = kernel.send(Opcode.GETATTR, byHandle(writer));
-    await nextTurn();
-    assert.equal(kernel.replies.get(told)?.error, errno.ENOSPC);
+    assert.equal(kernel.ask(Opcode.GETATTR, byHandle(writer)).error, errno.ENOSPC);
     assert.equal(kernel.ask(Opcode.GETATTR, byHandle(writer)).error, 0);
   });
 
