@@ -120,9 +120,10 @@ export class FuseProtocol {
     }
   }
 
-  #denies({ opcode, uid }: FuseRequest): boolean {
+  #denies(request: FuseRequest): boolean {
     const { denyOthers } = this.options;
-    return denyOthers !== undefined && uid !== denyOthers && uid !== 0 && mustBeOwner(opcode);
+    const { uid } = request;
+    return denyOthers !== undefined && uid !== denyOthers && uid !== 0 && mustBeOwner(request);
   }
 
   /** Finds what a request is about. @returns 0, or the errno where it is not of that kind */

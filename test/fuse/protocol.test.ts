@@ -341,6 +341,14 @@ describe('a mount of its owner and root alone', () => {
     assert.equal(kernel.ask(Opcode.READ, readBody(fh, 0n, 10)).error, 0);
     assert.equal(kernel.ask(Opcode.WRITE, writeBody(fh, 0n, Buffer.from('x'))).error, 0);
     assert.equal(kernel.ask(Opcode.FLUSH, fields([8, fh], [8, 0], [8, 0])).error, 0);
+    // For the size, which a write asks for, and to set it, as ftruncate(2) does.
+    assert.equal(kernel.ask(Opcode.GETATTR, fields([4, 1], [4, 0], [8, fh])).error, 0);
+    const size = setattr(Fattr.SIZE | Fattr.FH, { fh, size: BigInt(SIZE) });
+    assert.equal(kernel.ask(Opcode.SETATTR, size).error, 0);
+    assert.equal(kernel.ask(Opcode.COPY_FILE_RANGE, body).error, errno.ENOSYS);
+    // By its path it is none of theirs.
+    assert.equal(kernel.ask(Opcode.GETATTR, fields([4, 0], [4, 0], [8, 0])).error, errno.EACCES);
+    assert.equal(kernel.ask(Opcode.SETATTR, setattr(Fattr.SIZE)).error, errno.EACCES);
     assert.equal(kernel.ask(Opcode.RELEASE, fields([8, fh], [8, 0], [8, 0])).error, 0);
   });
 
