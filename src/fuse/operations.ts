@@ -298,9 +298,10 @@ export const release: Operation = (protocol, request) => {
   // A mapping outlives the close and may have been written since. Nobody hears of an error here.
   handle.node.file.releaseHandle(fh, handle.forWriting, {
     done: () => {
-      const settled = protocol.synced();
-      if (settled === undefined) request.done(0);
-      else void settled.then(() => request.done(0));
+      // Nobody waits for the answer, but without it the kernel keeps a place for the request. It has so many,
+      // which a page may need that is to be written back before it can be taken out of a cache.
+      void protocol.synced();
+      request.done(0);
     },
   });
 };

@@ -313,6 +313,17 @@ describe('other requests', () => {
   });
 });
 
+describe('RELEASE', () => {
+  it('does not wait for the caches of others, which may wait for it', () => {
+    const kernel = new FakeKernel();
+    const fh = kernel.open(O_RDWR);
+    kernel.settled = new Promise(() => undefined);
+    const flush = kernel.send(Opcode.FLUSH, fields([8, fh], [8, 0], [8, 0]));
+    assert.equal(kernel.ask(Opcode.RELEASE, fields([8, fh], [8, 0], [8, 0])).error, 0);
+    assert.ok(!kernel.replies.has(flush), 'the close does');
+  });
+});
+
 describe('a mount of its owner and root alone', () => {
   const OWNER = 1000;
   const owned = (): FakeKernel => new FakeKernel({}, { denyOthers: OWNER });
