@@ -198,6 +198,7 @@ export class DiskFile {
 
   /** The disk was changed by another way than this file. */
   changedBehind(): void {
+    this.#mtime = this.#ctime = now();
     this.#cacheStale = true;
     this.#othersChanged();
   }

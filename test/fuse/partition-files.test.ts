@@ -204,6 +204,16 @@ describe('partitions as files', () => {
     assert.ok(!node('disk2').file.takeCacheStale());
   });
 
+  it('have the time of what was written through another file, where it is theirs', () => {
+    const all = ['disk', 'disk1', 'disk2'].map((name) => node(name).file);
+    for (const file of all) file.change({ mtime: 1n });
+    write('disk1', 0, Buffer.from('x'));
+    assert.deepEqual(
+      all.map((file) => file.attributes().mtime > 1n),
+      [true, true, false],
+    );
+  });
+
   it('make who has another file open see what was synced', async () => {
     open.add('disk').add('disk2');
     write('disk1', 100, Buffer.alloc(10));
