@@ -14,12 +14,13 @@ import {
   SEEK_HOLE,
 } from '../linux.js';
 import { Allocation } from './allocation.js';
+import { Cuts } from './cuts.js';
+import type { Cut } from './cuts.js';
 import { DURABLE, NOT_DURABLE } from './disk.js';
 import type { Disk, Reply, ZeroOptions } from './disk.js';
 import { HoleFinder } from './hole-finder.js';
 import type { SeekReply } from './hole-finder.js';
 import { inTurn } from './parts.js';
-import { Truncation } from './truncation.js';
 import { WriteTracker } from './write-tracker.js';
 
 export const S_IFREG = 0o100000;
@@ -69,6 +70,8 @@ export interface DiskFileOptions {
   readonly shared?: boolean;
   /** The disk is to give what it holds now, and nothing that was read before: see `ReadAheadDisk`. */
   readonly forgetReadAhead?: () => void;
+  /** It is one of several files that show parts of the same disk, from a byte of it on. */
+  readonly among?: { readonly cuts: Cuts; readonly start: bigint } | undefined;
   /** Told of the first write that the disk refuses: from the page cache nobody else may hear of it. */
   readonly writeFailed?: (offset: bigint, code: number) => void;
   /** Told of each range that was, or may have been, written. */
@@ -101,10 +104,11 @@ export class DiskFile {
   readonly #tracker: WriteTracker;
   readonly #allocation: Allocation;
   readonly #holes: HoleFinder;
-  /** Somebody has cut the file to nothing and still has it open: by which handle, and what came since. */
-  #truncation: { readonly owner: bigint; readonly state: Truncation } | undefined;
-  /** While gaps are being zeroed no write may start, since it might be undone: these wait. */
-  #filling: (() => void)[] | undefined;
+  readonly #cuts: Cuts;
+  /** Where it begins, for `#cuts`. */
+  readonly #start: bigint;
+  /** Somebody has cut the file to nothing and still has it open. */
+  #cut: Cut | undefined;
   #cacheStale = false;
 
   #mode: number;
@@ -122,6 +126,8 @@ export class DiskFile {
     this.#trims = options.trim === true && disk.info.canTrim;
     this.#shared = options.shared === true;
     this.#forgetReadAhead = options.forgetReadAhead ?? (() => undefined);
+    this.#cuts = options.among?.cuts ?? new Cuts();
+    this.#start = options.among?.start ?? 0n;
     this.#writeFailed = options.writeFailed;
     this.#tracker = new WriteTracker((code, offset) => {
       if (this.writeError !== 0) return;
@@ -202,6 +208,7 @@ export class DiskFile {
 
   /** The disk was changed by another way than this file. */
   changedBehind(): void {
+    this.#mtime = this.#ctime = now();
     this.#cacheStale = true;
     this.#othersChanged();
   }
@@ -225,12 +232,24 @@ export class DiskFile {
 
   /** The file was cut to nothing by whoever has this handle: see truncation.ts. */
   truncated(owner: bigint): void {
-    if (!this.readOnly) this.#truncation = { owner, state: new Truncation() };
+    if (this.readOnly) return;
+    this.#endCut();
+    const end = this.#start + this.size;
+    // Nobody waits for it there: what fails is tried again, and told, at the close.
+    const cut = this.#cuts.add(owner, this.#start, end, () =>
+      this.#fillGaps(cut, { done: () => undefined }),
+    );
+    this.#cut = cut;
+  }
+
+  #endCut(): void {
+    if (this.#cut !== undefined) this.#cuts.remove(this.#cut);
+    this.#cut = undefined;
   }
 
   /** Whoever cut the file has made it this long again. */
   extendedTo(owner: bigint, size: bigint): void {
-    if (this.#truncation?.owner === owner) this.#truncation.state.extendedTo(size);
+    if (this.#cut?.owner === owner) this.#cut.state.extendedTo(size);
   }
 
   /**
@@ -238,12 +257,12 @@ export class DiskFile {
    * zeroed.
    */
   syncHandle(owner: bigint, reply: Reply): void {
-    const cut = this.#truncation;
+    const cut = this.#cut;
     if (cut?.owner !== owner) {
       this.sync(reply);
       return;
     }
-    this.#fillGaps(cut.state, {
+    this.#fillGaps(cut, {
       done: (code) => {
         if (code === 0) this.sync(reply);
         else reply.done(code);
@@ -257,7 +276,7 @@ export class DiskFile {
     if (forWriting) this.#writers--;
     this.syncHandle(owner, {
       done: (code) => {
-        if (this.#truncation?.owner === owner) this.#truncation = undefined;
+        if (this.#cut?.owner === owner) this.#endCut();
         // What a search was told while something was still being written need not hold any more.
         if (forWriting) this.#holes.forget();
         reply.done(code);
@@ -266,26 +285,25 @@ export class DiskFile {
   }
 
   /** Zeroes what was skipped. What fails stays a gap, for the next one who asks. */
-  #fillGaps(cut: Truncation, reply: Reply): void {
-    if (this.#filling !== undefined) {
-      this.#filling.push(() => this.#fillGaps(cut, reply));
+  #fillGaps(cut: Cut, reply: Reply): void {
+    const waiting = this.#cuts.waitingFor(cut.start, cut.end);
+    if (waiting !== undefined) {
+      waiting.push(() => this.#fillGaps(cut, reply));
       return;
     }
-    const gaps = cut.gaps();
+    const gaps = cut.state.gaps();
     if (gaps.length === 0) {
       reply.done(0);
       return;
     }
-    this.#filling = [];
+    this.#cuts.fillingStarts(cut);
     const finished: Reply = {
       done: (code) => {
-        const waiting = this.#filling ?? [];
-        this.#filling = undefined;
         this.#allocation.changed();
         // Only now: who opens the file while gaps are zeroed may still read what was there.
         this.#cacheStale = true;
         reply.done(code);
-        for (const start of waiting) start();
+        this.#cuts.fillingEnds(cut);
       },
     };
     inTurn(
@@ -293,7 +311,8 @@ export class DiskFile {
       ({ offset, length }, next) => {
         const filled: Reply = {
           done: (code) => {
-            if (code === 0) cut.covered(offset, length);
+            const from = this.#start + offset;
+            if (code === 0) this.#cuts.written(cut, from, from + length);
             next.done(code);
           },
         };
@@ -340,11 +359,12 @@ export class DiskFile {
     durable: boolean,
     reply: Reply,
   ): void {
-    if (this.#filling !== undefined) {
-      this.#filling.push(() => this.write(offset, bytes, start, length, durable, reply));
+    const count = BigInt(length);
+    const waiting = this.#waitingFor(offset, count);
+    if (waiting !== undefined) {
+      waiting.push(() => this.write(offset, bytes, start, length, durable, reply));
       return;
     }
-    const count = BigInt(length);
     this.#noteChange();
     this.#allocation.written(count);
     this.#noteCovered(offset, count);
@@ -373,13 +393,15 @@ export class DiskFile {
     this.#allocation.changed();
   }
 
-  /** Who has cut the file knows what the range holds now. */
+  /** Who has cut the file, or another one that shows the range, knows what is in it now. */
   #noteCovered(offset: bigint, length: bigint): void {
-    const cut = this.#truncation?.state;
-    if (cut === undefined) return;
-    cut.covered(offset, length);
-    // Nobody waits for it here: what fails is tried again, and told, at the close.
-    if (cut.tooManyPieces) this.#fillGaps(cut, { done: () => undefined });
+    const from = this.#start + offset;
+    this.#cuts.written(this.#cut, from, from + length);
+  }
+
+  #waitingFor(offset: bigint, length: bigint): (() => void)[] | undefined {
+    const from = this.#start + offset;
+    return this.#cuts.waitingFor(from, from + length);
   }
 
   #options(options: ZeroOptions): ZeroOptions {
@@ -418,10 +440,6 @@ export class DiskFile {
   allocate(mode: number, offset: bigint, length: bigint, reply: Reply): void {
     const keepSize = (mode & FALLOC_FL_KEEP_SIZE) !== 0;
     const what = mode & ~FALLOC_FL_KEEP_SIZE;
-    if (this.#filling !== undefined) {
-      this.#filling.push(() => this.allocate(mode, offset, length, reply));
-      return;
-    }
     if (this.readOnly) {
       reply.done(errno.EROFS);
       return;
@@ -438,6 +456,11 @@ export class DiskFile {
     const count = past ? this.size - offset : length;
     if (count <= 0n) {
       reply.done(0);
+      return;
+    }
+    const waiting = this.#waitingFor(offset, count);
+    if (waiting !== undefined) {
+      waiting.push(() => this.allocate(mode, offset, length, reply));
       return;
     }
     this.#noteChange();

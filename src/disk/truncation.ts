@@ -3,12 +3,15 @@
  *
  * A disk cannot be cut, so that O_TRUNC leaves its content as it is. But those who have cut a file rely
  * on it: cp of a sparse image and qemu-img convert skip what is to be zeroes, since what a file grows
- * over reads as zeroes. Between the start and the furthest byte that was written since, by whomever, what
- * was skipped must be zeroed; behind it all stays, as it does when dd writes a boot sector.
+ * over reads as zeroes. Between the start and the furthest byte that was written to it since, by whomever,
+ * what was skipped must be zeroed; behind it all stays, as it does when dd writes a boot sector. What was
+ * written through another file that shows the same bytes stays as well, but makes this one no longer.
  *
  * What is skipped within a page of the page cache is not seen: with writeback the kernel reads the page
  * and writes all of it. Nor is a skipped end that nobody makes explicit by ftruncate(2).
  */
+
+import { Ranges } from './ranges.js';
 
 /** When what was written lies in more pieces than this, the gaps between them are zeroed early. */
 export const MAX_PIECES = 32 * 1024;
@@ -20,8 +23,7 @@ export interface Gap {
 }
 
 export class Truncation {
-  // Sorted, disjoint, not touching one another: starts and ends in turn.
-  readonly #edges: bigint[] = [];
+  readonly #written = new Ranges();
   /** How long the file would be by now, had it been cut. */
   #length = 0n;
 
@@ -29,32 +31,12 @@ export class Truncation {
   covered(offset: bigint, length: bigint): void {
     const end = offset + length;
     this.extendedTo(end);
-    const edges = this.#edges;
-    // The pieces from `first` on, up to and without `last`, touch the range and become one with it.
-    const first = this.#pieceEndingAtOrAfter(offset);
-    let last = first;
-    let start = offset;
-    let reached = end;
-    while (last < edges.length && (edges[last] ?? 0n) <= end) {
-      const pieceStart = edges[last] ?? 0n;
-      const pieceEnd = edges[last + 1] ?? 0n;
-      if (pieceStart < start) start = pieceStart;
-      if (pieceEnd > reached) reached = pieceEnd;
-      last += 2;
-    }
-    edges.splice(first, last - first, start, reached);
+    this.#written.add(offset, end);
   }
 
-  /** The index of the first piece that does not end before the offset. */
-  #pieceEndingAtOrAfter(offset: bigint): number {
-    let low = 0;
-    let high = this.#edges.length / 2;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if ((this.#edges[2 * middle + 1] ?? 0n) < offset) low = middle + 1;
-      else high = middle;
-    }
-    return 2 * low;
+  /** The range was written through another file. */
+  kept(offset: bigint, length: bigint): void {
+    this.#written.add(offset, offset + length);
   }
 
   /** The file was made as long as this, by writing or by ftruncate(2). */
@@ -63,18 +45,19 @@ export class Truncation {
   }
 
   get tooManyPieces(): boolean {
-    return this.#edges.length > 2 * MAX_PIECES;
+    return this.#written.count > MAX_PIECES;
   }
 
   /** What was skipped so far, in order. */
   gaps(): Gap[] {
     const gaps: Gap[] = [];
     let at = 0n;
-    for (let i = 0; i <= this.#edges.length; i += 2) {
-      const start = this.#edges[i] ?? this.#length;
+    for (const { start, end } of this.#written) {
+      if (start >= this.#length) break;
       if (start > at) gaps.push({ offset: at, length: start - at });
-      at = this.#edges[i + 1] ?? this.#length;
+      at = end;
     }
+    if (this.#length > at) gaps.push({ offset: at, length: this.#length - at });
     return gaps;
   }
 }

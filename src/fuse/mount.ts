@@ -130,9 +130,10 @@ class DiskMount implements Mount {
   #session: FuseSession | undefined;
   /** Undefined before the mount. */
   #own: OwnMount | undefined;
-  readonly #menders = new Map<FileNode, SizeMender>();
+  #mender: SizeMender | undefined;
   #ending = false;
-  #warnedOverrun = false;
+  /** Files of which it was said that something was written past their end. */
+  readonly #toldOverrun = new WeakSet<FileNode>();
 
   /**
    * @param disk takes any request
@@ -197,6 +198,7 @@ class DiskMount implements Mount {
       this.#own = await OwnMount.of(path);
       // Where the kernel can be made to read ahead far enough, that costs less.
       if (this.#own === undefined || !canTune(this.#own.device)) this.#ahead?.start();
+      if (this.#own !== undefined) this.#mender = new SizeMender(this.#own);
       const sizeKnown = await this.#serve(
         fd,
         {
@@ -208,7 +210,7 @@ class DiskMount implements Mount {
         },
         end,
       );
-      if (!sizeKnown) await this.#mender(main)?.mend();
+      if (!sizeKnown) await this.#mender?.mend(main);
       if (!readOnly && !isDirectory) await this.#setTimes();
       if (this.#own !== undefined) tuneMount(this.#own.device, far);
       file.counting = true;
@@ -292,21 +294,14 @@ class DiskMount implements Mount {
   }
 
   async #overrun(node: FileNode): Promise<void> {
-    if (!this.#warnedOverrun) {
-      this.#warnedOverrun = true;
+    if (!this.#toldOverrun.has(node)) {
+      this.#toldOverrun.add(node);
       this.#options.warn(
         `something was written past the end of ${this.#files.shown(node)}, which has ${node.file.size.toString()} bytes: no space left on device`,
       );
     }
-    const mended = this.#mender(node)?.mend();
+    const mended = this.#ending ? undefined : this.#mender?.mend(node);
     if (mended !== undefined) await within(mended, MEND_DEADLINE);
-  }
-
-  #mender(node: FileNode): SizeMender | undefined {
-    if (this.#own === undefined || this.#ending) return undefined;
-    const mender = this.#menders.get(node) ?? new SizeMender(node, this.#own);
-    this.#menders.set(node, mender);
-    return mender;
   }
 
   async unmount({ lazy }: { readonly lazy: boolean }): Promise<number> {
@@ -328,7 +323,7 @@ class DiskMount implements Mount {
   async #end(error?: Error): Promise<void> {
     if (this.#ending) return;
     this.#ending = true;
-    for (const mender of this.#menders.values()) mender.stop();
+    this.#mender?.stop();
     const session = this.#session;
     // A thread that tells the kernel something may wait for requests that we would not read any more.
     if (session !== undefined) {

@@ -2,6 +2,7 @@
 
 import { join } from 'node:path';
 import { within } from '../deadline.js';
+import { Cuts } from '../disk/cuts.js';
 import { DiskFile } from '../disk/disk-file.js';
 import type { DiskFileOptions } from '../disk/disk-file.js';
 import type { Disk } from '../disk/disk.js';
@@ -40,6 +41,11 @@ export class MountedFiles {
   readonly #options: MountedFilesOptions;
   readonly #views: Views | undefined;
   readonly #partitions: PartitionFiles | undefined;
+  readonly #cuts = new Cuts();
+  /** Of those that are gone, whose last flush failed or is not over. */
+  readonly #unflushed = new Set<DiskFile>();
+  /** Of the first write that the disk refused, or 0. */
+  writeError = 0;
 
   /** @param disk takes any request, as `fitDisk` makes it */
   constructor(disk: Disk, place: Mountpoint, options: MountedFilesOptions) {
@@ -52,7 +58,7 @@ export class MountedFiles {
       this.main = node;
       return;
     }
-    this.tree = Tree.ofDirectory(options);
+    this.tree = Tree.ofDirectory(options, (node) => this.#gone(node));
     if (options.partitions === undefined) {
       this.main = this.tree.add(name, new DiskFile(disk, this.#fileOptions(name)));
       return;
@@ -61,7 +67,6 @@ export class MountedFiles {
     this.#partitions = new PartitionFiles(this.tree, disk, name, {
       ...options.partitions,
       add: (partName, part, start) => this.#addView(partName, part, start),
-      removed: (node) => this.#views?.remove(node),
     });
     this.main = this.#addView(name, disk, 0n);
   }
@@ -76,7 +81,10 @@ export class MountedFiles {
       trim,
       shared,
       forgetReadAhead,
-      writeFailed: (offset, code) => this.#options.writeFailed(this.#shownName(name), offset, code),
+      writeFailed: (offset, code) => {
+        if (this.writeError === 0) this.writeError = code;
+        this.#options.writeFailed(this.#shownName(name), offset, code);
+      },
     };
   }
 
@@ -85,9 +93,11 @@ export class MountedFiles {
     let node: FileNode | undefined = undefined;
     const file = new DiskFile(disk, {
       ...this.#fileOptions(name),
+      among: { cuts: this.#cuts, start },
       changed: (offset, length) => {
-        if (node !== undefined) this.#views?.changed(node, offset, length);
-        this.#partitions?.written(start + offset, length);
+        const at = start + offset;
+        if (node !== undefined) this.#views?.changed(node, at, at + length);
+        this.#partitions?.written(at, length);
       },
     });
     node = this.tree.add(name, file);
@@ -125,18 +135,25 @@ export class MountedFiles {
     for (const { file } of this.tree.files()) file.stop();
   }
 
-  /** Flushes all of them. @returns the first error, or 0 */
-  async syncAll(): Promise<number> {
-    const codes = await Promise.all(
-      this.tree
-        .files()
-        .map(({ file }) => new Promise<number>((resolve) => file.sync({ done: resolve }))),
-    );
-    return codes.find((code) => code !== 0) ?? 0;
+  /** What was written through a file outlives it. */
+  #gone(node: FileNode): void {
+    const { file } = node;
+    this.#views?.remove(node);
+    file.stop();
+    this.#unflushed.add(file);
+    file.sync({
+      done: (code) => {
+        if (code === 0) this.#unflushed.delete(file);
+      },
+    });
   }
 
-  /** Of the first write that the disk refused, or 0. */
-  get writeError(): number {
-    return this.tree.files().find(({ file }) => file.writeError !== 0)?.file.writeError ?? 0;
+  /** Flushes all of them, also those that are gone. @returns the first error, or 0 */
+  async syncAll(): Promise<number> {
+    const files = [...this.tree.files().map(({ file }) => file), ...this.#unflushed];
+    const codes = await Promise.all(
+      files.map((file) => new Promise<number>((resolve) => file.sync({ done: resolve }))),
+    );
+    return codes.find((code) => code !== 0) ?? 0;
   }
 }

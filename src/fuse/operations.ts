@@ -47,8 +47,8 @@ export const getattr: Operation = (protocol, request) => {
   const { view } = request.slab;
   const byHandle = (view.getUint32(request.body, true) & GETATTR_FH) !== 0;
   if (byHandle && protocol.handles.takeOverrun(view.getBigUint64(request.body + 8, true))) {
-    // Not before the size is right again: whoever asks next for it, or unmounts, finds all in order.
-    void protocol.mended.then(() => request.fail(errno.ENOSPC));
+    // At once: it may be lseek(2) with SEEK_END that asks, which holds the lock that mending the size needs.
+    request.fail(errno.ENOSPC);
     return;
   }
   const { tree } = protocol;
@@ -264,10 +264,12 @@ export const fsync: Operation = (protocol, request) => {
 export const flush: Operation = (protocol, request) => {
   const fh = request.slab.view.getBigUint64(request.body, true);
   const written = protocol.handles.isForWriting(fh);
+  const { node } = request;
   syncThen(protocol, request, (code) => {
-    if (!written || !protocol.mending) request.done(code);
+    const mended = written ? protocol.mended(node) : undefined;
+    if (mended === undefined) request.done(code);
     // Whoever looks at the size next, or unmounts, finds all in order.
-    else void protocol.mended.then(() => request.done(code));
+    else void mended.then(() => request.done(code));
   });
 };
 
@@ -299,9 +301,10 @@ export const release: Operation = (protocol, request) => {
   // A mapping outlives the close and may have been written since. Nobody hears of an error here.
   handle.node.file.releaseHandle(fh, handle.forWriting, {
     done: () => {
-      const settled = protocol.synced();
-      if (settled === undefined) request.done(0);
-      else void settled.then(() => request.done(0));
+      // Nobody waits for the answer, but without it the kernel keeps a place for the request. It has so many,
+      // which a page may need that is to be written back before it can be taken out of a cache.
+      void protocol.synced();
+      request.done(0);
     },
   });
 };

@@ -16,8 +16,6 @@ export interface PartitionFilesOptions {
   readonly minimumBlock: number;
   /** Makes the file of a part of the disk, and puts it into the tree. */
   readonly add: (name: string, disk: Disk, start: bigint) => FileNode;
-  /** Told of each file that is taken out of the tree; who has it open may go on with it. */
-  readonly removed: (node: FileNode) => void;
   /** Told in one line what is not right with a table. */
   readonly warn: (line: string) => void;
 }
@@ -62,23 +60,33 @@ export class PartitionFiles {
   }
 
   async #read(): Promise<void> {
+    let complete = true;
     while (this.#changed) {
       this.#changed = false;
-      try {
-        const { minimumBlock } = this.#options;
-        const table = await readPartitions(this.#disk, { minimumBlock });
-        this.#watched = table.watched;
-        this.#show(table.partitions);
-        this.#tell(table);
-      } catch (error) {
-        // The files stay as they are; whoever reads the table gets the error from the disk.
-        traceMain('the partition table cannot be read: %s', error);
-      }
+      complete = await this.#readOnce();
     }
+    // The next sync tries again: an error may pass, and nobody need write the table once more.
+    this.#changed = !complete;
     this.#reading = undefined;
   }
 
-  #show(partitions: readonly Partition[]): void {
+  /** @returns whether all of the table could be read */
+  async #readOnce(): Promise<boolean> {
+    try {
+      const { minimumBlock } = this.#options;
+      const table = await readPartitions(this.#disk, { minimumBlock });
+      this.#watched = table.watched;
+      this.#show(table);
+      this.#tell(table);
+      return table.complete;
+    } catch (error) {
+      // The files stay as they are; whoever reads the table gets the error from the disk.
+      traceMain('the partition table cannot be read: %s', error);
+      return false;
+    }
+  }
+
+  #show({ partitions, complete }: PartitionTable): void {
     const before = this.#shown;
     this.#shown = new Map();
     for (const partition of partitions) {
@@ -89,17 +97,24 @@ export class PartitionFiles {
         before.delete(number);
       }
     }
+    if (!complete) this.#keepUntold(before, partitions);
     // Those that are gone, or have moved: another place on the disk is another file.
-    for (const { node } of before.values()) {
-      this.#tree.remove(node.name);
-      this.#options.removed(node);
-    }
+    for (const { node } of before.values()) this.#tree.remove(node.name);
     for (const partition of partitions) {
       const { number, offset, size } = partition;
       if (this.#shown.has(number)) continue;
       const part = windowDisk(this.#disk, offset, size);
       const node = this.#options.add(this.#nameOf(number), part, offset);
       this.#shown.set(number, { partition, node });
+    }
+  }
+
+  /** What a table does not tell since a part of it could not be read is not gone for that. */
+  #keepUntold(before: Map<number, Shown>, told: readonly Partition[]): void {
+    for (const [number, old] of before) {
+      if (told.some((partition) => partition.number === number)) continue;
+      this.#shown.set(number, old);
+      before.delete(number);
     }
   }
 

@@ -61,11 +61,8 @@ export class FuseProtocol {
   /** Where replies are put together that are not data; free again when `send` returns. */
   readonly out: { readonly bytes: Buffer; readonly view: DataView };
 
-  /** The kernel does not know the true size, after a write past the end. */
-  mending = false;
-  /** Resolves when it knows it again. */
-  mended: Promise<void> = Promise.resolve();
-
+  /** Files of which the kernel does not know the true size, after a write past the end, until it is told. */
+  readonly #mending = new Map<FileNode, Promise<void>>();
   readonly #channel: KernelChannel;
   readonly #arena: RequestArena;
   readonly #requests: FuseRequest[] = [];
@@ -123,9 +120,10 @@ export class FuseProtocol {
     }
   }
 
-  #denies({ opcode, uid }: FuseRequest): boolean {
+  #denies(request: FuseRequest): boolean {
     const { denyOthers } = this.options;
-    return denyOthers !== undefined && uid !== denyOthers && uid !== 0 && mustBeOwner(opcode);
+    const { uid } = request;
+    return denyOthers !== undefined && uid !== denyOthers && uid !== 0 && mustBeOwner(request);
   }
 
   /** Finds what a request is about. @returns 0, or the errno where it is not of that kind */
@@ -204,10 +202,17 @@ export class FuseProtocol {
     // Each write first looks whether the attributes are still valid, and asks us if not.
     this.#notifyInvalidAttributes(node);
     const mended = this.#channel.overrun(node).then(() => {
-      if (this.mended === mended) this.mending = false;
+      if (this.#mending.get(node) === mended) this.#mending.delete(node);
     });
-    this.mending = true;
-    this.mended = mended;
+    this.#mending.set(node, mended);
+  }
+
+  /**
+   * Resolves when the kernel knows the true size of a file again. Undefined if it does. Who waits for it must
+   * not hold the kernel's lock of the file, which the truncate(2) needs that mends it.
+   */
+  mended(node: FileNode): Promise<void> | undefined {
+    return this.#mending.get(node);
   }
 
   /** FUSE_NOTIFY_INVAL_INODE with a negative offset: the attributes only, no page. */

@@ -48,12 +48,17 @@ export class Tree {
   readonly #nodes = new Map<number, KnownNode>();
   readonly #names = new Map<string, KnownNode>();
   readonly #directory: DirectoryOptions | undefined;
+  readonly #gone: (node: FileNode) => void;
   #nextId = ROOT + 1;
   /** When a name last came or went, in nanoseconds since the epoch. */
   #changed = now();
 
-  private constructor(directory: DirectoryOptions | undefined) {
+  private constructor(
+    directory: DirectoryOptions | undefined,
+    gone: (node: FileNode) => void = () => undefined,
+  ) {
     this.#directory = directory;
+    this.#gone = gone;
   }
 
   /** The mountpoint is the file. */
@@ -64,9 +69,13 @@ export class Tree {
     return { tree, node };
   }
 
-  /** The mountpoint is a directory, with nothing in it so far. */
-  static ofDirectory(options: DirectoryOptions): Tree {
-    return new Tree(options);
+  /**
+   * The mountpoint is a directory, with nothing in it so far.
+   * @param gone told of each file that no request can be about any more: it is in the directory no more,
+   *   and the kernel, which remembers a file while somebody has it open, has forgotten it
+   */
+  static ofDirectory(options: DirectoryOptions, gone?: (node: FileNode) => void): Tree {
+    return new Tree(options, gone);
   }
 
   /** Whether the mountpoint is a directory. */
@@ -137,7 +146,8 @@ export class Tree {
   }
 
   #drop(node: KnownNode): void {
-    if (!node.listed && node.lookups === 0) this.#nodes.delete(node.id);
+    if (node.listed || node.lookups > 0) return;
+    if (this.#nodes.delete(node.id)) this.#gone(node);
   }
 
   /** All files there are, also those that are in the directory no more. */

@@ -3,15 +3,22 @@
  * written through one has to be taken out of the caches of the others.
  */
 
+import { Ranges } from '../disk/ranges.js';
 import type { FileNode } from './tree.js';
+
+/**
+ * How many stale ranges of a file are told apart. A partition table is written at both ends of a disk, and
+ * a file system that is made has its superblocks all over it: what lies between stays cached.
+ */
+const MAX_RANGES = 16;
 
 interface View {
   readonly node: FileNode;
   /** Where on the disk the file begins and ends. */
   readonly start: bigint;
   readonly end: bigint;
-  /** What was written through others since it was last settled, from the first byte to the last. */
-  stale: { start: bigint; end: bigint } | undefined;
+  /** What was written through others since it was last settled, in the file. */
+  stale: Ranges | undefined;
 }
 
 /** Takes a range of a file out of the page cache; resolves when it is, or cannot be; never rejects. */
@@ -22,6 +29,8 @@ export class Views {
   readonly #isOpen: (node: FileNode) => boolean;
   readonly #invalidate: Invalidate;
   #anyStale = false;
+  /** What is being taken out of the caches, for whichever sync it was begun. */
+  readonly #dropping = new Set<Promise<void>>();
 
   /** @param isOpen whether somebody has the file open; what is not is looked at anew when it is opened */
   constructor(isOpen: (node: FileNode) => boolean, invalidate: Invalidate) {
@@ -34,45 +43,51 @@ export class Views {
     this.#views.set(node, { node, start, end: start + node.file.size, stale: undefined });
   }
 
+  /** No request can be about the file any more. Until then also one that is out of its directory is a view. */
   remove(node: FileNode): void {
     this.#views.delete(node);
   }
 
   /**
-   * A range was written.
-   * @param offset in the file through which it was written
+   * A range was written through a file.
+   * @param from on the disk, as `to`
    */
-  changed(through: FileNode, offset: bigint, length: bigint): void {
-    const from = (this.#views.get(through)?.start ?? 0n) + offset;
-    const to = from + length;
+  changed(through: FileNode, from: bigint, to: bigint): void {
     for (const view of this.#views.values()) {
       if (view.node === through || to <= view.start || from >= view.end) continue;
       view.node.file.changedBehind();
-      const { stale } = view;
       this.#anyStale = true;
-      if (stale === undefined) {
-        view.stale = { start: from, end: to };
-      } else {
-        if (from < stale.start) stale.start = from;
-        if (to > stale.end) stale.end = to;
-      }
+      view.stale ??= new Ranges(MAX_RANGES);
+      const start = from > view.start ? from : view.start;
+      const end = to < view.end ? to : view.end;
+      view.stale.add(start - view.start, end - view.start);
     }
   }
 
-  /** Makes those who have a file open see what was written through others. Undefined if there is nothing to do. */
+  /**
+   * Makes those who have a file open see what was written through others: also what an earlier sync has begun
+   * to show them, since that may be what was written by who syncs now. Undefined if there is nothing to do.
+   */
   settle(): Promise<unknown> | undefined {
-    if (!this.#anyStale) return undefined;
+    if (this.#anyStale) this.#dropStale();
+    return this.#dropping.size === 0 ? undefined : Promise.all(this.#dropping);
+  }
+
+  #dropStale(): void {
     this.#anyStale = false;
-    const work: Promise<void>[] = [];
     for (const view of this.#views.values()) {
       const { node, stale } = view;
       if (stale === undefined) continue;
       view.stale = undefined;
       if (!this.#isOpen(node)) continue;
-      const start = stale.start > view.start ? stale.start : view.start;
-      const end = stale.end < view.end ? stale.end : view.end;
-      work.push(this.#invalidate(node, start - view.start, end - start));
+      const dropping = this.#drop(node, stale);
+      this.#dropping.add(dropping);
+      void dropping.then(() => this.#dropping.delete(dropping));
     }
-    return work.length === 0 ? undefined : Promise.all(work);
+  }
+
+  /** One range after the other, as each takes a thread that may have to wait. */
+  async #drop(node: FileNode, stale: Ranges): Promise<void> {
+    for (const { start, end } of stale) await this.#invalidate(node, start, end - start);
   }
 }

@@ -39,10 +39,12 @@ export async function readPartitions(
   const reader = new TableReader(disk);
   const likely = (options.minimumBlock ?? disk.info.limits.minimum) >= LARGE ? LARGE : SMALL;
   const found = await readTable(reader, options.sectorSize, likely);
-  return { extended: [], ...found, watched: reader.ranges() };
+  // Of a GPT one copy is enough.
+  const complete = !reader.failed || found.scheme === 'gpt';
+  return { extended: [], ...found, watched: reader.ranges(), complete };
 }
 
-type Found = Omit<PartitionTable, 'watched' | 'extended'> & Partial<PartitionTable>;
+type Found = Omit<PartitionTable, 'watched' | 'extended' | 'complete'> & Partial<PartitionTable>;
 
 async function readTable(
   reader: TableReader,

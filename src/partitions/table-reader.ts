@@ -13,6 +13,8 @@ export const MAX_READ = 1024 * 1024;
 export class TableReader {
   /** Of the disk, in bytes. */
   readonly size: bigint;
+  /** Something could not be read. */
+  failed = false;
   readonly #disk: Disk;
   readonly #read: DiskRange[] = [];
 
@@ -32,6 +34,7 @@ export class TableReader {
     try {
       return await readDisk(this.#disk, offset, length);
     } catch (error) {
+      this.failed = true;
       const why = error instanceof ErrnoError ? errnoText(error.errno) : String(error);
       throw new PartitionTableError(
         `the partition table cannot be read, at byte ${offset.toString()}: ${why}`,

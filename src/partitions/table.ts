@@ -35,6 +35,8 @@ export interface PartitionTable {
    * table stays what it is.
    */
   readonly watched: readonly DiskRange[];
+  /** False where a part of it could not be read, so that there may be partitions that it does not tell. */
+  readonly complete: boolean;
   /** What is not right with the table and what was made of it; each a line for the user. */
   readonly problems: readonly string[];
 }

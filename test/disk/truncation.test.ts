@@ -29,13 +29,19 @@ describe('Truncation', () => {
 
   it('is like a list of bytes', () => {
     const write = fc.tuple(fc.integer({ min: 0, max: 200 }), fc.integer({ min: 1, max: 60 }));
+    const writes = fc.array(write, { maxLength: 40 });
     fc.assert(
-      fc.property(fc.array(write, { maxLength: 40 }), (writes) => {
+      fc.property(writes, writes, (own, others) => {
         const cut = new Truncation();
         const model: boolean[] = [];
-        for (const [offset, length] of writes) {
+        for (const [offset, length] of own) {
           cut.covered(BigInt(offset), BigInt(length));
           for (let i = offset; i < offset + length; i++) model[i] = true;
+        }
+        for (const [offset, length] of others) {
+          cut.kept(BigInt(offset), BigInt(length));
+          // They do not make it longer.
+          for (let i = offset; i < offset + length && i < model.length; i++) model[i] = true;
         }
         const missing = new Set<number>();
         for (const gap of cut.gaps()) {

@@ -22,7 +22,7 @@ const asUser = (uid: number): string[] => [
 
 describe(
   'the options of FUSE',
-  requires({ root: true, fuse: true, programs: ['setpriv', 'fusermount3'] }),
+  requires({ root: true, fuse: true, programs: ['setpriv', 'fusermount3', 'python3'] }),
   () => {
     let place: Workplace;
     let deviceMode = 0;
@@ -267,6 +267,26 @@ describe(
           const { status } = await asOwner(['-o', 'allow_other'], async () => {
             assert.equal(await shown(), `666 ${OWNER} ${OWNER}`);
             for (const uid of [OWNER, OTHER, 0]) assert.ok(await write(uid), String(uid));
+          });
+          assert.equal(status, 0);
+        });
+
+        it('allow_root: who is given the open file goes on with it', async () => {
+          const script = `
+import os
+fd = os.open('disk.raw', os.O_RDWR)
+# The kernel asks for the attributes again after that.
+os.chmod('disk.raw', 0o600)
+os.setgroups([]); os.setresgid(${OTHER}, ${OTHER}, ${OTHER}); os.setresuid(${OTHER}, ${OTHER}, ${OTHER})
+os.pwrite(fd, b'given', 0); os.fsync(fd)
+size = os.lseek(fd, 0, os.SEEK_END)
+os.ftruncate(fd, size)
+os.pwrite(fd, b'to', 0); os.fsync(fd)
+print(os.pread(fd, 5, 0).decode(), size)
+os.close(fd)
+`;
+          const { status } = await asOwner(['-o', 'allow_root'], async () => {
+            assert.equal(await place.ok('python3', ['-c', script]), 'toven 4194304\n');
           });
           assert.equal(status, 0);
         });

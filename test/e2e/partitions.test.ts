@@ -30,6 +30,42 @@ os.pwrite(again, b'third', 0); os.close(again); show('disk', disk, at)
 show('new', os.open('dir/disk', os.O_RDONLY), at)
 `;
 
+/** A partition that the table drops and has again, while it is open. */
+const DROPPED = `
+import os, subprocess
+disk = os.open('dir/disk', os.O_RDWR); part = os.open('dir/disk1', os.O_RDWR)
+at = 2048 * 512
+def show(what, fd, offset): print(what, os.pread(fd, 5, offset).decode())
+def table(*args): subprocess.run(['sgdisk', *args, 'dir/disk'], check=True, stdout=subprocess.DEVNULL)
+os.pwrite(disk, b'zero.', at); os.fsync(disk)
+show('disk', disk, at); show('part', part, 0)
+table('-d', '1')
+os.pwrite(part, b'first', 0); os.fsync(part); show('disk', disk, at)
+table('-n', '1:2048:+1M'); again = os.open('dir/disk1', os.O_RDWR)
+show('again', again, 0)
+os.pwrite(again, b'secnd', 0); os.fsync(again); show('part', part, 0); show('disk', disk, at)
+os.pwrite(part, b'third', 0); os.fsync(part); show('again', again, 0)
+`;
+
+/** What is written to a partition while the disk is cut, and the other way. */
+const CUT = `
+import os
+P = 4096; at = 2048 * 512
+def fill(): fd = os.open('dir/disk1', os.O_WRONLY); os.pwrite(fd, b'old.' * 16 * P, 0); os.close(fd)
+def show(fd, *offsets): print(*[os.pread(fd, 4, at + n * P).decode() for n in offsets])
+def put(fd, text, offset): os.pwrite(fd, text * (P // 4), offset); os.fsync(fd)
+fill(); part = os.open('dir/disk1', os.O_RDWR)
+# No table is left by this, and part goes on.
+cut = os.open('dir/disk', os.O_RDWR | os.O_TRUNC)
+put(part, b'part', 3 * P)
+os.pwrite(cut, b'disk' * (P // 4), at + 5 * P); os.close(cut)
+show(os.open('dir/disk', os.O_RDONLY), 3, 5, 6)
+disk = os.open('dir/disk', os.O_RDWR)
+os.ftruncate(part, 0); put(disk, b'disk', at + 7 * P)
+os.pwrite(part, b'part' * (P // 4), 9 * P); os.close(part)
+show(os.open('dir/disk', os.O_RDONLY), 7, 9, 10)
+`;
+
 describe(
   'partitions',
   requires({
@@ -166,6 +202,27 @@ describe(
       assert.equal(await place.ok('sh', ['-c', script]), 'late');
       await unmounts(mounted, 'dir');
     });
+
+    for (const cache of ['writeback', 'writethrough', 'none']) {
+      it(`show what is written to one that is gone, cache ${cache}`, async () => {
+        const args = [`--cache=${cache}`, '--partitions', 'dir/disk', ...MEMORY];
+        const mounted = await place.mount(args);
+        await place.ok('sgdisk', ['-n', '1:2048:+1M', 'dir/disk']);
+        assert.equal(
+          await place.ok('python3', ['-c', DROPPED]),
+          'disk zero.\npart zero.\ndisk first\nagain first\npart secnd\ndisk secnd\nagain third\n',
+        );
+        await unmounts(mounted, 'dir');
+      });
+
+      it(`keep what was written to another file while one is cut, cache ${cache}`, async () => {
+        const args = [`--cache=${cache}`, '--partitions', 'dir/disk', ...MEMORY];
+        const mounted = await place.mount(args);
+        await place.ok('sgdisk', ['-n', '1:2048:+1M', 'dir/disk']);
+        assert.equal(await place.ok('python3', ['-c', CUT]), 'part disk old.\ndisk part old.\n');
+        await unmounts(mounted, 'dir');
+      });
+    }
 
     it('cannot be written on a read-only disk', async () => {
       await place.ok('truncate', ['-s', '64M', 'image']);

@@ -405,7 +405,7 @@ describe('requests that are nearly right', () => {
           const unique = kernel.send(opcode, body);
           if (!WITHOUT_REPLY.includes(opcode)) sent.push(unique);
         }
-        await kernel.protocol.mended;
+        await kernel.protocol.mended(kernel.node);
         assert.equal(kernel.protocol.open, 0);
         for (const unique of sent) assert.ok(kernel.replies.has(unique));
         assert.equal(kernel.disk.content.length, SIZE);

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, it } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { errno } from '../../src/errno.js';
 import type { Mountpoint } from '../../src/fuse/mountpoint.js';
 import { MountedFiles } from '../../src/fuse/mounted-files.js';
@@ -22,12 +23,15 @@ describe('partitions as files', () => {
   let disk: MemoryDisk;
   let files: MountedFiles;
   let invalidated: string[];
+  /** How long the kernel takes for it. */
+  let invalidating: Promise<void>;
   let warnings: string[];
   const open = new Set<string>();
 
   beforeEach(async () => {
     disk = new MemoryDisk({ size: SIZE });
     invalidated = [];
+    invalidating = Promise.resolve();
     warnings = [];
     open.clear();
     putRecord(disk.content, 0, [
@@ -55,7 +59,7 @@ describe('partitions as files', () => {
         isOpen: (node) => open.has(node.name),
         invalidate: (node, offset, length) => {
           invalidated.push(`${node.name} ${offset.toString()}+${length.toString()}`);
-          return Promise.resolve();
+          return invalidating;
         },
       },
     );
@@ -72,13 +76,15 @@ describe('partitions as files', () => {
     return found;
   };
 
-  const write = (name: string, offset: number, data: Buffer): void => {
+  /** @param through a file, or its name */
+  const write = (through: string | FileNode, offset: number, data: Buffer, expected = 0): void => {
     const bytes = Buffer.concat([Buffer.alloc(HEADROOM), data]);
     let code = -1;
-    node(name).file.write(BigInt(offset), bytes, HEADROOM, data.length, false, {
+    const { file } = typeof through === 'string' ? node(through) : through;
+    file.write(BigInt(offset), bytes, HEADROOM, data.length, false, {
       done: (result) => (code = result),
     });
-    assert.equal(code, 0);
+    assert.equal(code, expected);
   };
 
   /** Writes another table, as a partitioning tool does through the file of the disk. */
@@ -133,11 +139,45 @@ describe('partitions as files', () => {
     assert.ok(!disk.log.some((entry) => entry.startsWith('read')), disk.log.join());
   });
 
-  it('stay when the table cannot be read', async () => {
+  it('stay when the table cannot be read, and follow it as soon as it can', async () => {
     write('disk', 0, Buffer.alloc(SECTOR));
     disk.failNext.set('read', errno.EIO);
     await files.synced();
     assert.deepEqual(names(), ['disk', 'disk1', 'disk2']);
+    await files.synced();
+    assert.deepEqual(names(), ['disk']);
+    assert.equal(files.synced(), undefined, 'and it is read no more');
+  });
+
+  it('are there as soon as the table can be read', async () => {
+    const other = make('late');
+    disk.failNext.set('read', errno.EIO);
+    await other.load();
+    assert.deepEqual(names(other), ['late']);
+    await other.synced();
+    assert.deepEqual(names(other), ['late', 'late1', 'late2']);
+  });
+
+  it('stay when a part of the table cannot be read in which they are', async () => {
+    putRecord(disk.content, 60 * SECTOR, [{ index: 0, type: 0x83, start: 1, count: 5 }]);
+    const table = [
+      { index: 0, type: 0x83, start: 2, count: 10 },
+      { index: 3, type: 0x05, start: 60, count: 20 },
+    ];
+    await rewrite(table);
+    assert.deepEqual(names(), ['disk', 'disk1', 'disk5']);
+    const logical = node('disk5');
+    const read = disk.read.bind(disk);
+    disk.read = (offset, length, reply) => {
+      if (offset === BigInt(60 * SECTOR)) reply.fail(errno.EIO);
+      else read(offset, length, reply);
+    };
+    await rewrite(table.map((entry) => ({ ...entry, type: entry.index === 0 ? 0x0c : 0x05 })));
+    assert.equal(node('disk5'), logical);
+    disk.read = read;
+    disk.content.fill(0, 60 * SECTOR, 61 * SECTOR);
+    await files.synced();
+    assert.deepEqual(names(), ['disk', 'disk1']);
   });
 
   it('see a table that was written while it was read', async () => {
@@ -165,17 +205,56 @@ describe('partitions as files', () => {
     assert.ok(!node('disk2').file.takeCacheStale());
   });
 
+  it('have the time of what was written through another file, where it is theirs', () => {
+    const all = ['disk', 'disk1', 'disk2'].map((name) => node(name).file);
+    for (const file of all) file.change({ mtime: 1n });
+    write('disk1', 0, Buffer.from('x'));
+    assert.deepEqual(
+      all.map((file) => file.attributes().mtime > 1n),
+      [true, true, false],
+    );
+  });
+
   it('make who has another file open see what was synced', async () => {
     open.add('disk').add('disk2');
     write('disk1', 100, Buffer.alloc(10));
     write('disk1', 10, Buffer.alloc(10));
     assert.deepEqual(invalidated, []);
     await files.synced();
-    assert.deepEqual(invalidated, [`disk ${2 * SECTOR + 10}+100`]);
+    assert.deepEqual(invalidated, [`disk ${2 * SECTOR + 10}+10`, `disk ${2 * SECTOR + 100}+10`]);
     assert.equal(files.synced(), undefined);
     write('disk', 0x2000, Buffer.alloc(0x2000 + 1024));
     await files.synced();
-    assert.deepEqual(invalidated.slice(1), [`disk2 0+5120`]);
+    assert.deepEqual(invalidated.slice(2), [`disk2 0+5120`]);
+  });
+
+  it('answer no sync before what an earlier one has begun to show is seen', async () => {
+    open.add('disk');
+    let taken = (): void => undefined;
+    invalidating = new Promise((resolve) => (taken = resolve));
+    write('disk1', 0, Buffer.from('x'));
+    const answered: string[] = [];
+    const first = files.synced()?.then(() => answered.push('first'));
+    const second = files.synced()?.then(() => answered.push('second'));
+    assert.ok(second !== undefined);
+    await nextTurn();
+    assert.deepEqual(answered, []);
+    taken();
+    await Promise.all([first, second]);
+    assert.deepEqual(invalidated, ['disk 1024+1'], 'once for both');
+    assert.equal(files.synced(), undefined);
+  });
+
+  it('leave in the caches of others what lies between the writes, as far as they can be told apart', async () => {
+    open.add('disk');
+    write('disk1', 0, Buffer.alloc(1));
+    write('disk1', 5119, Buffer.alloc(1));
+    await files.synced();
+    assert.deepEqual(invalidated, ['disk 1024+1', 'disk 6143+1']);
+    invalidated = [];
+    for (let at = 0; at < 5120; at += 10) write('disk1', at, Buffer.alloc(1));
+    await files.synced();
+    assert.ok(invalidated.length > 1 && invalidated.length < 100, invalidated.join());
   });
 
   it('are flushed at the end, and also those that are gone', async () => {
@@ -187,6 +266,147 @@ describe('partitions as files', () => {
     assert.equal(await files.syncAll(), 0);
     assert.ok(disk.log.includes('flush 0+0'));
     assert.ok(files.tree.files().includes(gone), 'the kernel has not forgotten it');
+  });
+
+  describe('of which one is cut', () => {
+    const OWNER = 7n;
+    const close = (through: string): void => {
+      let code = -1;
+      node(through).file.releaseHandle(OWNER, true, { done: (result) => (code = result) });
+      assert.equal(code, 0);
+    };
+    const at = (sector: number): string =>
+      disk.content.toString('latin1', sector * SECTOR, sector * SECTOR + 4);
+    beforeEach(() => disk.content.fill('old ', SECTOR));
+
+    it('keep what is written through a partition while the disk is cut', () => {
+      node('disk').file.truncated(OWNER);
+      write('disk1', 2 * SECTOR, Buffer.from('part'));
+      write('disk2', 2 * SECTOR, Buffer.from('part'));
+      write('disk', 15 * SECTOR, Buffer.from('disk'));
+      close('disk');
+      assert.deepEqual([3, 4, 5, 15, 16, 22, 23].map(at), [
+        ...['\0\0\0\0', 'part', '\0\0\0\0', 'disk'],
+        // What lies behind what was written to the disk itself stays.
+        ...['old ', 'part', 'old '],
+      ]);
+    });
+
+    it('keep what is written through the disk while a partition is cut', () => {
+      node('disk1').file.truncated(OWNER);
+      write('disk', 4 * SECTOR, Buffer.from('disk'));
+      write('disk1', 5 * SECTOR, Buffer.from('part'));
+      close('disk1');
+      assert.deepEqual([3, 4, 5, 7, 8, 1].map(at), [
+        ...['\0\0\0\0', 'disk', '\0\0\0\0', 'part', 'old ', 'old '],
+      ]);
+      // It is cut no more.
+      write('disk', 10 * SECTOR, Buffer.from('disk'));
+      close('disk1');
+      assert.equal(at(9), 'old ');
+    });
+
+    it('hold a write back where gaps are being zeroed through another, and nowhere else', () => {
+      node('disk1').file.truncated(OWNER);
+      write('disk1', 5 * SECTOR, Buffer.from('part'));
+      let zeroed = (): void => undefined;
+      const zero = disk.zero.bind(disk);
+      disk.zero = (...all) => (zeroed = () => zero(...all));
+      const codes: number[] = [];
+      const reply = { done: (code: number): void => void codes.push(code) };
+      node('disk1').file.releaseHandle(OWNER, true, reply);
+      const bytes = Buffer.concat([Buffer.alloc(HEADROOM), Buffer.from('disk')]);
+      node('disk').file.write(BigInt(4 * SECTOR), bytes, HEADROOM, 4, false, reply);
+      assert.deepEqual(codes, [], 'both wait');
+      write('disk2', 0, Buffer.from('two.'));
+      zeroed();
+      assert.deepEqual(codes, [0, 0]);
+      assert.deepEqual([3, 4, 20].map(at), ['\0\0\0\0', 'disk', 'two.']);
+    });
+
+    it('zero for each what it has skipped, where two are cut', () => {
+      node('disk').file.truncated(OWNER);
+      node('disk1').file.truncated(OWNER);
+      write('disk1', 5 * SECTOR, Buffer.from('part'));
+      write('disk', 9 * SECTOR, Buffer.from('disk'));
+      close('disk1');
+      close('disk');
+      assert.deepEqual([1, 3, 7, 8, 9, 10].map(at), [
+        ...['\0\0\0\0', '\0\0\0\0', 'part', '\0\0\0\0', 'disk', 'old '],
+      ]);
+    });
+  });
+
+  describe('of which one is gone, and open', () => {
+    const TABLE = [
+      { index: 0, type: 0x83, start: 2, count: 10 },
+      { index: 1, type: 0x83, start: 20, count: 10 },
+    ];
+    let gone: FileNode;
+    beforeEach(async () => {
+      gone = node('disk1');
+      await rewrite([]);
+      open.add('disk').add('disk1');
+    });
+    const forget = (): void => files.tree.forget(gone.id, 100);
+
+    it('show what is written through it, and it what is written through them', async () => {
+      write(gone, 100, Buffer.alloc(10));
+      await files.synced();
+      assert.deepEqual(invalidated, [`disk ${2 * SECTOR + 100}+10`]);
+      invalidated = [];
+      write('disk', 2 * SECTOR, Buffer.alloc(7));
+      await files.synced();
+      assert.deepEqual(invalidated, ['disk1 0+7']);
+    });
+
+    it('show it also where it has come again, there or elsewhere', async () => {
+      await rewrite(TABLE);
+      const again = node('disk1');
+      assert.notEqual(again, gone);
+      write(gone, 5, Buffer.alloc(1));
+      assert.ok(again.file.takeCacheStale());
+      write(again, 5, Buffer.alloc(1));
+      assert.ok(gone.file.takeCacheStale());
+      await rewrite([{ index: 0, type: 0x83, start: 11, count: 10 }]);
+      invalidated = [];
+      write('disk1', 0, Buffer.alloc(1000));
+      await files.synced();
+      assert.deepEqual(
+        invalidated.filter((one) => one.startsWith('disk1')),
+        ['disk1 4608+512', 'disk1 4608+512'],
+        'both that end there',
+      );
+    });
+
+    it('have nothing to do with it when the kernel has forgotten it', async () => {
+      forget();
+      write('disk', 2 * SECTOR, Buffer.alloc(7));
+      await files.synced();
+      assert.deepEqual(invalidated, []);
+    });
+
+    it('tell in the end of a write to it that failed', () => {
+      disk.failNext.set('write', errno.EIO);
+      write(gone, 0, Buffer.from('x'), errno.EIO);
+      forget();
+      assert.equal(files.writeError, errno.EIO);
+    });
+
+    it('flush it when it is forgotten, and again at the end where that failed', async () => {
+      write(gone, 0, Buffer.from('x'));
+      disk.log.length = 0;
+      disk.failNext.set('flush', errno.EIO);
+      forget();
+      assert.deepEqual(disk.log, ['flush 0+0']);
+      assert.equal(files.tree.file(gone.id), undefined);
+      node('disk').file.sync({ done: () => undefined });
+      disk.log.length = 0;
+      disk.failNext.set('flush', errno.EIO);
+      assert.equal(await files.syncAll(), errno.EIO);
+      assert.equal(await files.syncAll(), 0);
+      assert.deepEqual(disk.log, ['flush 0+0', 'flush 0+0']);
+    });
   });
 
   it('tell of an error when they are flushed', async () => {

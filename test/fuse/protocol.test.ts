@@ -106,8 +106,10 @@ describe('WRITE', () => {
     assert.equal(kernel.overruns, 0);
   });
 
-  it('from the page cache past the end writes what is inside, and each writer is told once', async () => {
+  it('from the page cache past the end writes what is inside, and each writer is told once', () => {
     const kernel = new FakeKernel();
+    // Who asks may hold the lock of the file, which whatever mends the size waits for.
+    kernel.mended = new Promise(() => undefined);
     const reader = kernel.open(0);
     const writer = kernel.open(O_WRONLY);
     const data = Buffer.alloc(4096, 1);
@@ -125,9 +127,7 @@ describe('WRITE', () => {
     const byHandle = (fh: bigint): Buffer => fields([4, 1], [4, 0], [8, fh]);
     assert.equal(kernel.ask(Opcode.GETATTR, byHandle(reader)).error, 0);
     assert.equal(kernel.ask(Opcode.GETATTR, fields([4, 0], [4, 0], [8, 0])).error, 0);
-    const told = kernel.send(Opcode.GETATTR, byHandle(writer));
-    await nextTurn();
-    assert.equal(kernel.replies.get(told)?.error, errno.ENOSPC);
+    assert.equal(kernel.ask(Opcode.GETATTR, byHandle(writer)).error, errno.ENOSPC);
     assert.equal(kernel.ask(Opcode.GETATTR, byHandle(writer)).error, 0);
   });
 
@@ -149,6 +149,21 @@ describe('WRITE', () => {
     await nextTurn();
     assert.equal(kernel.replies.get(told)?.error, errno.ENOSPC);
     assert.equal(kernel.ask(Opcode.FLUSH, flush(writer)).error, 0);
+  });
+
+  it('past the end of one file is nothing to the writers of another', () => {
+    const kernel = new FakeKernel({}, { directory: 'disk' });
+    kernel.mended = new Promise(() => undefined);
+    const writer = kernel.open(O_WRONLY);
+    const { id } = kernel.node;
+    kernel.nodeId = kernel.tree.add('other', kernel.file).id;
+    const other = kernel.open(O_WRONLY);
+    kernel.nodeId = id;
+    const cached = { writeFlags: WriteFlag.CACHE };
+    kernel.ask(Opcode.WRITE, writeBody(writer, BigInt(SIZE), Buffer.alloc(10), cached));
+    kernel.nodeId += 1;
+    assert.equal(kernel.ask(Opcode.GETATTR, fields([4, 1], [4, 0], [8, other])).error, 0);
+    assert.equal(kernel.ask(Opcode.FLUSH, fields([8, other], [8, 0], [8, 0])).error, 0);
   });
 
   it('past the end is told by fsync, which waits for nothing that needs its lock', () => {
@@ -298,6 +313,17 @@ describe('other requests', () => {
   });
 });
 
+describe('RELEASE', () => {
+  it('does not wait for the caches of others, which may wait for it', () => {
+    const kernel = new FakeKernel();
+    const fh = kernel.open(O_RDWR);
+    kernel.settled = new Promise(() => undefined);
+    const flush = kernel.send(Opcode.FLUSH, fields([8, fh], [8, 0], [8, 0]));
+    assert.equal(kernel.ask(Opcode.RELEASE, fields([8, fh], [8, 0], [8, 0])).error, 0);
+    assert.ok(!kernel.replies.has(flush), 'the close does');
+  });
+});
+
 describe('a mount of its owner and root alone', () => {
   const OWNER = 1000;
   const owned = (): FakeKernel => new FakeKernel({}, { denyOthers: OWNER });
@@ -326,6 +352,14 @@ describe('a mount of its owner and root alone', () => {
     assert.equal(kernel.ask(Opcode.READ, readBody(fh, 0n, 10)).error, 0);
     assert.equal(kernel.ask(Opcode.WRITE, writeBody(fh, 0n, Buffer.from('x'))).error, 0);
     assert.equal(kernel.ask(Opcode.FLUSH, fields([8, fh], [8, 0], [8, 0])).error, 0);
+    // For the size, which a write asks for, and to set it, as ftruncate(2) does.
+    assert.equal(kernel.ask(Opcode.GETATTR, fields([4, 1], [4, 0], [8, fh])).error, 0);
+    const size = setattr(Fattr.SIZE | Fattr.FH, { fh, size: BigInt(SIZE) });
+    assert.equal(kernel.ask(Opcode.SETATTR, size).error, 0);
+    assert.equal(kernel.ask(Opcode.COPY_FILE_RANGE, body).error, errno.ENOSYS);
+    // By its path it is none of theirs.
+    assert.equal(kernel.ask(Opcode.GETATTR, fields([4, 0], [4, 0], [8, 0])).error, errno.EACCES);
+    assert.equal(kernel.ask(Opcode.SETATTR, setattr(Fattr.SIZE)).error, errno.EACCES);
     assert.equal(kernel.ask(Opcode.RELEASE, fields([8, fh], [8, 0], [8, 0])).error, 0);
   });
 

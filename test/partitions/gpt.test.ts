@@ -57,6 +57,7 @@ describe('a GPT', () => {
                 { offset: 0n, length: 1024n },
                 { offset: 4096n, length: 4096n + 16384n },
               ],
+        complete: true,
       });
     });
 
@@ -192,6 +193,13 @@ describe('a GPT', () => {
     const table = await readPartitions(disk, { sectorSize: 512 });
     assert.match(table.problems[0] ?? '', /cannot be read/);
     assert.equal(table.scheme, 'gpt');
+    assert.ok(table.complete);
+    disk.read = (offset, length, reply) => {
+      if (offset > 0n) reply.fail(errno.EIO);
+      else read(offset, length, reply);
+    };
+    const neither = await readPartitions(disk, { sectorSize: 512 });
+    assert.deepEqual([neither.scheme, neither.complete], ['none', false]);
   });
 
   it('is looked for with the sector size that is known, and no other', async () => {

@@ -45,6 +45,7 @@ describe('an MBR', () => {
       extended: [],
       problems: [],
       watched: [{ offset: 0n, length: 512n }],
+      complete: true,
     });
   });
 
@@ -153,6 +154,7 @@ describe('an MBR', () => {
     };
     const unread = await readPartitions(disk);
     assert.match(unread.problems[0] ?? '', /cannot be read, at byte 102400: i\/o error/);
+    assert.ok(table.complete && !unread.complete);
   });
 
   it('has chains that end: after many', async () => {

@@ -10,6 +10,7 @@ function table(numbers: readonly number[], more: Partial<PartitionTable> = {}): 
     partitions: numbers.map((number) => ({ number, offset: 0n, size: 512n, type: '', name: '' })),
     extended: [],
     watched: [],
+    complete: true,
     problems: [],
     ...more,
   };
