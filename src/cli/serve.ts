@@ -49,6 +49,11 @@ export async function serve(command: MountCommand, interruptions: Interruptions)
   await checkFuse();
   const pidfile =
     command.pidfile === undefined ? undefined : await Pidfile.prepare(command.pidfile);
+  if (pidfile?.isBelow(mountpoint.path) === true) {
+    throw new CommandError(
+      `cannot write the pidfile ${command.pidfile ?? ''}: ${mountpoint.shown} is mounted on, and would hide it`,
+    );
+  }
   const origin = await openOrigin(command);
   try {
     const disk = await connect(origin, interruptions);

@@ -277,6 +277,24 @@ describe('other things', () => {
       /cannot write the pidfile none\/pid: its directory does not exist/,
     ));
 
+  it('a pidfile that is another file', async () => {
+    await place.file('image', 'precious');
+    await place.ok('mkfifo', ['pipe']);
+    for (const [pidfile, message] of [
+      ['image', /the pidfile image: it exists and is no pidfile$/],
+      ['pipe', /the pidfile pipe: it is not a regular file$/],
+      ['disk.raw', /the pidfile disk\.raw: disk\.raw is mounted on, and would hide it$/],
+    ] as const) {
+      await failsAlone(['-P', pidfile, 'disk.raw', ...server], message);
+    }
+    await failsAlone(
+      ['-P', 'run/pid', 'run/x', ...server],
+      /run is mounted on, and would hide it$/,
+    );
+    assert.equal(await readFile(place.join('image'), 'utf8'), 'precious');
+    await place.ok('test', ['-p', 'pipe']);
+  });
+
   it('a write to a read-only export', requires({ fuse: true }), async () => {
     const image = await place.file('image.ro', Buffer.alloc(1 << 20, 1));
     const mounted = await place.mount(['-r', 'disk.raw', '[', 'tsnbdkit', 'file', image, ']']);
