@@ -21,6 +21,13 @@ const UMOUNT_NOFOLLOW = 8;
 /** Milliseconds for fusermount3 to do its work. */
 const HELPER_DEADLINE = 30_000;
 
+/**
+ * Where it works: not where we were started, which may be the very directory that is mounted on. A
+ * child is on its way there before it is another program, and for as long we wait for it: it would be
+ * for ever, as the way leads into the mount, and who has to answer there is us.
+ */
+const HELPER_DIRECTORY = '/';
+
 export interface AttachOptions {
   readonly readOnly: boolean;
   /** What is mounted on and shown is a directory, and not a file. */
@@ -123,6 +130,7 @@ async function attachByHelper(path: string, options: AttachOptions): Promise<num
       // execa's types know of descriptors to 9 only; any number does.
       stdio: ['ignore', 'ignore', 'pipe', theirs as 9],
       env: { _FUSE_COMMFD: '3' },
+      cwd: HELPER_DIRECTORY,
       timeout: HELPER_DEADLINE,
       reject: false,
     });
@@ -171,6 +179,7 @@ export async function detach(path: string, lazy: boolean): Promise<number> {
   if (helper === undefined) return -errno.ENOENT;
   const result = await execa(helper, [lazy ? '-uz' : '-u', '--', path], {
     stdin: 'ignore',
+    cwd: HELPER_DIRECTORY,
     timeout: HELPER_DEADLINE,
     reject: false,
   });
