@@ -16,7 +16,7 @@ const SUBTYPE = 'tsnbdfuse';
 
 /** umount2(2). */
 const MNT_DETACH = 2;
-const UMOUNT_NOFOLLOW = 8;
+export const UMOUNT_NOFOLLOW = 8;
 
 /** Milliseconds for fusermount3 to do its work. */
 const HELPER_DEADLINE = 30_000;
@@ -186,5 +186,9 @@ export async function detach(path: string, lazy: boolean): Promise<number> {
   if (result.exitCode === 0) return 0;
   if (result.timedOut) return -errno.ETIMEDOUT;
   traceMain('%s -u %s: %s', helper, shellWord(path), result.stderr);
-  return /busy/i.test(result.stderr) ? -errno.EBUSY : -errno.EINVAL;
+  if (/busy/i.test(result.stderr)) return -errno.EBUSY;
+  // It looks for the mount in the table, as whoever was faster leaves none.
+  return /not found|not mounted|invalid argument/i.test(result.stderr)
+    ? -errno.EINVAL
+    : -errno.EPERM;
 }

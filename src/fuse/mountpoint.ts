@@ -8,6 +8,8 @@ import { MountError } from './errors.js';
 
 /** A line of /proc/self/mountinfo (proc(5)), as far as it matters here. */
 export interface MountEntry {
+  /** Of this mount, which tells two of the same file system apart; used again once it is gone. */
+  readonly id: number;
   /** `major:minor`, under which sysfs has its settings. */
   readonly device: string;
   /** Absolute. */
@@ -34,6 +36,7 @@ export function parseMountinfo(text: string): MountEntry[] {
     if (separator < 0 || mountpoint === undefined || type === undefined) continue;
     const device = fields[2] ?? '';
     entries.push({
+      id: Number(fields[0]),
       device,
       mountpoint: unescape(mountpoint),
       type,
@@ -43,10 +46,20 @@ export function parseMountinfo(text: string): MountEntry[] {
   return entries;
 }
 
+/** The mounts on a path, the one that is seen last. */
+export async function findMounts(path: string): Promise<MountEntry[]> {
+  const entries = parseMountinfo(await readFile('/proc/self/mountinfo', 'utf8'));
+  return entries.filter((entry) => entry.mountpoint === path);
+}
+
 /** The mount that covers a path, the latest one where there are several, or undefined. */
 export async function findMount(path: string): Promise<MountEntry | undefined> {
-  const entries = parseMountinfo(await readFile('/proc/self/mountinfo', 'utf8'));
-  return entries.findLast((entry) => entry.mountpoint === path);
+  return (await findMounts(path)).at(-1);
+}
+
+/** For a message: its type, and its source where it has one. */
+export function mountText({ type, source }: MountEntry): string {
+  return source === '' ? type : `${type}, ${source}`;
 }
 
 /** As a word for a shell, so that what a message says can be copied. */
@@ -90,9 +103,8 @@ const LONGEST_NAME = 255;
 const OWN_TYPE = 'fuse.tsnbdfuse';
 
 function refuse(mount: MountEntry, shown: string): never {
-  const what = mount.source === '' ? mount.type : `${mount.type}, ${mount.source}`;
   throw new MountError(
-    `${shown} is already a mount (${what}); unmount it first: ${unmountCommand(shown)}`,
+    `${shown} is already a mount (${mountText(mount)}); unmount it first: ${unmountCommand(shown)}`,
   );
 }
 

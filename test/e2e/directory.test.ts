@@ -148,6 +148,41 @@ describe(
       });
     }
 
+    it('is left alone when somebody else is mounted there by now', async () => {
+      const mounted = await place.mount(['dir/disk', '[', 'tsnbdkit', 'memory', '1M', ']']);
+      const holder = place.start('sh', ['-c', 'exec 3<dir/disk; echo open; exec sleep 20']);
+      await until('the file is open', () => holder.stdout.includes('open'));
+      await place.ok('umount', ['-l', 'dir']);
+      await place.ok('mount', ['-t', 'tmpfs', 'other', 'dir']);
+      mounted.signal('SIGTERM');
+      await until('it tells', () => mounted.running.stderr.includes('\n'));
+      assert.match(
+        mounted.running.stderr,
+        /^tsnbdfuse: dir\/disk is mounted no more, but still open;/,
+      );
+      mounted.signal('SIGTERM');
+      assert.equal((await mounted.running.ended).status, 0);
+      process.kill(holder.pid, 'SIGKILL');
+      await holder.ended;
+      assert.deepEqual(await place.mounts(), [place.join('dir')]);
+      await place.ok('umount', ['dir']);
+    });
+
+    it('names what somebody has mounted over it, and leaves that alone', async () => {
+      const mounted = await place.mount(['dir/disk', '[', 'tsnbdkit', 'memory', '1M', ']']);
+      await place.ok('mount', ['-t', 'tmpfs', 'other', 'dir']);
+      for (let signals = 1; signals <= 2; signals++) {
+        mounted.signal('SIGTERM');
+        await until('it tells', () => mounted.running.stderr.split('\n').length > signals);
+      }
+      assert.match(
+        mounted.running.stderr,
+        /^(tsnbdfuse: dir\/disk cannot be unmounted: another mount \(tmpfs, other\) is over it; [^\n]*\n){2}$/,
+      );
+      await place.ok('umount', ['dir']);
+      assert.equal((await mounted.unmount('dir')).status, 0);
+    });
+
     it('is not mounted on twice', async () => {
       const mounted = await place.mount(['dir/disk', '[', 'tsnbdkit', 'memory', '1M', ']']);
       for (const again of ['dir', 'dir/disk', 'dir/other']) {
