@@ -3,8 +3,8 @@
 import { execa } from 'execa';
 import { checkResult, errno, errnoText } from '../errno.js';
 import { native } from '../native.js';
+import { Survivor } from '../survivor.js';
 import { traceMain } from '../trace.js';
-import { AutoUnmount } from './auto-unmount.js';
 import { findHelper } from './available.js';
 import { MountError } from './errors.js';
 import { MS_RDONLY, flagBits } from './mount-options.js';
@@ -52,7 +52,9 @@ const isRoot = (): boolean => process.geteuid?.() === 0;
  * @throws MountError
  */
 export async function attach(path: string, options: AttachOptions): Promise<Attachment> {
-  const unmounter = options.fuse.autoUnmount ? new AutoUnmount(path) : undefined;
+  // fusermount3 has such a process as well, but that of libfuse before 3.16 looks at the mount as root, who
+  // is not let in without allow_other, and does nothing.
+  const unmounter = options.fuse.autoUnmount ? Survivor.start({ mountpoint: path }) : undefined;
   const release = (): Promise<void> => unmounter?.release() ?? Promise.resolve();
   try {
     const bySystemCall = isRoot() ? attachBySystemCall(path, options) : undefined;
