@@ -277,6 +277,35 @@ describe('other things', () => {
       /cannot write the pidfile none\/pid: its directory does not exist/,
     ));
 
+  it('a current directory that was removed', async () => {
+    const script = 'mkdir gone && cd gone && rmdir ../gone && exec "$0" "$@"';
+    const words = ['-c', script, TSNBDFUSE, place.join('disk.raw'), ...server];
+    const { status, stderr } = await place.run('sh', words);
+    assert.equal(status, 1);
+    assert.match(stderr, /^tsnbdfuse: the current directory does not exist any more; [^\n]*\n$/);
+  });
+
+  it('too few descriptors', async () => {
+    for (const most of [24, 28, 32, 36, 40]) {
+      const script = `ulimit -n ${most}; exec "$0" "$@"`;
+      const words = ['-c', script, TSNBDFUSE, 'disk.raw', ...server];
+      const { status, stderr } = await place.run('sh', words);
+      assert.equal(status, 1, stderr);
+      assert.match(
+        stderr,
+        /^tsnbdfuse: too many open files[^\n]*; allow more with: ulimit -n 1024\n$/,
+      );
+    }
+  });
+
+  it('a standard output that takes nothing', async () => {
+    for (const program of [TSNBDFUSE, TSNBDKIT]) {
+      const { status, stderr } = await place.run('sh', ['-c', '"$0" --help >/dev/full', program]);
+      assert.equal(status, 1);
+      assert.match(stderr, /^\w+: cannot write to standard output: no space left on device\n$/);
+    }
+  });
+
   it('a pidfile that is another file', async () => {
     await place.file('image', 'precious');
     await place.ok('mkfifo', ['pipe']);

@@ -144,7 +144,7 @@ describe('checkMountpoint', () => {
     assert.equal(shownFile, join(folder, 'to-empty', 'nbd'));
   });
   it('refuses a name that is too long', () =>
-    refuses(join(folder, 'x'.repeat(256)), /ENAMETOOLONG|more than 255 bytes/));
+    refuses(join(folder, 'x'.repeat(256)), /name too long|more than 255 bytes/));
   it('wants a directory to be named', () =>
     refuses('no-such-disk', /^no-such-disk does not exist; create it with: touch no-such-disk$/));
   it('wants a directory to be there', () =>
@@ -167,7 +167,7 @@ describe('checkMountpoint', () => {
   it('names the folder that is missing', () =>
     refuses(join(folder, 'none', 'disk.raw'), /the directory of .* does not exist: .*none$/));
   it('refuses a file in the place of a folder', () =>
-    refuses(join(folder, 'disk.raw', 'x'), /cannot look at .*ENOTDIR/));
+    refuses(join(folder, 'disk.raw', 'x'), /cannot look at .*: not a directory$/));
   it('refuses a device', () => refuses('/dev/null', /neither a regular file nor a directory/));
   it('refuses a socket', async () => {
     const path = join(folder, 'socket');
@@ -181,5 +181,12 @@ describe('checkMountpoint', () => {
   });
   it('refuses a mount with something in it', () =>
     refuses('/proc', /is already a mount \(proc.*\); unmount it first: \S+.* \/proc$/));
+  it('refuses what the kernel makes up', async () => {
+    await refuses(
+      '/proc/self/status',
+      /^\/proc\/self\/status is in a file system of the kernel \(proc\)/,
+    );
+    await refuses('/proc/self/task', /is in a file system of the kernel \(proc\)/);
+  });
   it('refuses an empty name', () => refuses('', /empty name/));
 });
