@@ -30,10 +30,16 @@ function load(name) {
 }
 
 function launch(name) {
-  if (existsSync(join(BUNDLES, `${name}.cjs`))) {
-    load(name).run();
-  } else {
+  if (!existsSync(join(BUNDLES, `${name}.cjs`))) {
     console.error(`${name}: not built yet; run "npm run build" in the folder of the package`);
+    process.exitCode = 1;
+    return;
+  }
+  try {
+    load(name).run();
+  } catch (error) {
+    if (error?.code !== 'EMFILE' && error?.code !== 'ENFILE') throw error;
+    console.error(`${name}: too many open files; allow more with: ulimit -n 1024`);
     process.exitCode = 1;
   }
 }

@@ -15,10 +15,23 @@ export function errnoName(code: number): string {
   return known === undefined ? `error ${code}` : known[0];
 }
 
+/** What libuv words for programmers. */
+const WORDS: ReadonlyMap<number, string> = new Map([
+  [constants.errno.EISDIR, 'it is a directory'],
+  [constants.errno.EXDEV, 'it is on another file system'],
+]);
+
 /** `i/o error` for 5. */
 export function errnoText(code: number): string {
   const known = getSystemErrorMap().get(-code);
-  return known === undefined ? `error ${code}` : known[1];
+  return WORDS.get(code) ?? (known === undefined ? `error ${code}` : known[1]);
+}
+
+/** What went wrong, for a message: of an error of the system only what it means. */
+export function errorText(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const { errno: code } = error as NodeJS.ErrnoException;
+  return code === undefined ? error.message : errnoText(Math.abs(code));
 }
 
 /** An error that came as an errno. */

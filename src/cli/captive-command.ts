@@ -10,7 +10,7 @@ import { CaptiveProcess, checkCommand, launch } from './captive-process.js';
 import type { CaptiveCommand, CaptiveOptions, Launched } from './captive-process.js';
 
 // Descriptor 3 leads to the guardian.
-const BECOME_SERVER = `echo $$ >&3
+const BECOME_SERVER = `echo "-$$" >&3
 exec 3>&-
 exec "$@"`;
 

@@ -14,7 +14,7 @@ import { exitText } from './exit.js';
 import type { Exit } from './exit.js';
 import { findProgram } from '../find-program.js';
 import { PACKAGE_ROOT } from '../package-root.js';
-import { Guardian } from './guardian.js';
+import { Survivor } from '../survivor.js';
 import { endProcesses, processesHolding } from './holders.js';
 import { groupAlive, groupGone, signalGroup } from './process-group.js';
 import { spawnDetached } from './spawn.js';
@@ -63,7 +63,7 @@ export interface Link {
   /** Its descriptors from 3 on; the line to the guardian comes behind them. */
   readonly descriptors: readonly number[];
   /**
-   * What a shell runs that has the command in its arguments: it writes its process id to the guardian, and
+   * What a shell runs that has the command in its arguments: it writes its group to the guardian, and
    * becomes the server by exec. No word of the user is parsed by it.
    */
   readonly script: string;
@@ -79,7 +79,7 @@ export interface Link {
 export interface Launched {
   readonly name: string;
   readonly link: Link;
-  readonly guardian: Guardian;
+  readonly guardian: Survivor;
   readonly child: Spawned;
   readonly group: number;
   /** By which its end of the link is seen in /proc. */
@@ -116,7 +116,9 @@ export async function launch(
     if (value === undefined) Reflect.deleteProperty(env, variable);
     else env[variable] = value;
   }
-  const guardian = Guardian.start(link.directory);
+  // The whole group, for the sake of wrapper scripts: PR_SET_PDEATHSIG would reach one process only, and
+  // not survive all of what a wrapper may do.
+  const guardian = Survivor.start({ directory: link.directory });
   try {
     const child = spawnDetached('/bin/sh', ['-c', link.script, 'sh', ...command], {
       input: link.input,
@@ -150,7 +152,7 @@ export abstract class CaptiveProcess {
   readonly name: string;
   readonly exited: Promise<Exit>;
   readonly #link: Link;
-  readonly #guardian: Guardian;
+  readonly #guardian: Survivor;
   readonly #group: number;
   readonly #socket: string;
   readonly #endDeadline: number;

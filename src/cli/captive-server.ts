@@ -14,7 +14,7 @@ const BACKLOG = 64;
 
 // LISTEN_PID has to be the id of the very process that is to listen, which Node cannot know before it
 // exists: the shell sets it. Descriptor 3 is the socket, 4 leads to the guardian.
-const BECOME_SERVER = `echo $$ >&4
+const BECOME_SERVER = `echo "-$$" >&4
 exec 4>&-
 LISTEN_PID=$$
 export LISTEN_PID

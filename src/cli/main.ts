@@ -4,8 +4,9 @@ import { enableTrace } from '../trace.js';
 import { parseCommandLine, USAGE } from './command-line.js';
 import type { CommandLine, MountCommand } from './command-line.js';
 import { InternalError, Interrupted, UsageError } from './errors.js';
-import { say, surviveClosedOutput } from './messages.js';
+import { print, say, surviveClosedOutput } from './messages.js';
 import { Interruptions } from './signals.js';
+import { checkSurroundings } from './surroundings.js';
 import { version } from './version.js';
 
 /** The errors whose message is all that the user needs. By name: not all of their files are loaded. */
@@ -38,11 +39,9 @@ export async function main(args: readonly string[], calledAs: string): Promise<n
   }
   switch (commandLine.kind) {
     case 'help':
-      process.stdout.write(commandLine.text);
-      return 0;
+      return print(commandLine.text);
     case 'version':
-      process.stdout.write(`tsnbdfuse ${version()}\n`);
-      return 0;
+      return print(`tsnbdfuse ${version()}\n`);
     case 'mount':
       return runMount(commandLine);
   }
@@ -52,6 +51,7 @@ async function runMount(command: MountCommand): Promise<number> {
   if (command.verbose) enableTrace();
   const interruptions = new Interruptions();
   try {
+    checkSurroundings();
     // Only now: a mistake in the command line, or a call for help, is answered without it.
     const { serve } = await import('./serve.js');
     return await serve(command, interruptions);
@@ -60,6 +60,12 @@ async function runMount(command: MountCommand): Promise<number> {
   } finally {
     interruptions.close();
   }
+}
+
+/** Any call may be the one that there is no descriptor for, the loading of our own files as well. */
+function lacksDescriptors(error: unknown): boolean {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  return code === 'EMFILE' || code === 'ENFILE';
 }
 
 /** @returns the exit status */
@@ -73,6 +79,10 @@ async function reportError(error: unknown): Promise<number> {
     say(error.message);
     // A URI that says nothing is a mistake in the command line, of which the usage knows less.
     return error.name === 'UriError' ? 2 : 1;
+  }
+  if (lacksDescriptors(error instanceof InternalError ? error.cause : error)) {
+    say('too many open files; allow more with: ulimit -n 1024');
+    return 1;
   }
   const internal = error instanceof InternalError ? error : new InternalError(error);
   say(`${internal.message} (a bug; please report it with what follows)`);

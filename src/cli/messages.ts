@@ -1,4 +1,6 @@
-/** Lines on standard error for the user. */
+/** What the user is told: lines on standard error, and texts that were asked for. */
+
+import { errorText } from '../errno.js';
 
 /** Control characters, which a file name or a server may bring along, would break the line. */
 function oneLine(text: string): string {
@@ -8,6 +10,20 @@ function oneLine(text: string): string {
 /** @param program whose message it is */
 export function say(message: string, program = 'tsnbdfuse'): void {
   process.stderr.write(`${program}: ${oneLine(message)}\n`);
+}
+
+/**
+ * Prints what was asked for. Who reads no further, as head(1), has all that is wanted.
+ * @returns the exit status
+ */
+export async function print(text: string, program = 'tsnbdfuse'): Promise<number> {
+  const error = await new Promise<Error | null | undefined>((resolve) => {
+    process.stdout.write(text, resolve);
+  });
+  if (error === null || error === undefined) return 0;
+  if ((error as NodeJS.ErrnoException).code === 'EPIPE') return 0;
+  say(`cannot write to standard output: ${errorText(error)}`, program);
+  return 1;
 }
 
 /**

@@ -1,16 +1,29 @@
-/** The file that tells scripts that the disk is mounted, and by which process. */
+/**
+ * The file that tells scripts that the disk is mounted, and by which process. Its name comes from a
+ * command line, where a slip is soon made: nothing but a pidfile is ever replaced or removed.
+ */
 
-import { constants, readFileSync, rmSync } from 'node:fs';
-import { access, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
+import { randomUUID } from 'node:crypto';
+import { constants, lstatSync, readFileSync, rmSync } from 'node:fs';
+import type { BigIntStats } from 'node:fs';
+import { access, lstat, open, realpath, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { errorText } from '../errno.js';
 import { CommandError } from './errors.js';
+
+/** More than a process id, a newline and some blanks have. */
+const LONGEST = 32;
 
 export class Pidfile {
   readonly #path: string;
+  readonly #shown: string;
   readonly #content = `${process.pid}\n`;
+  /** The file that we wrote; undefined before. */
+  #written: BigIntStats | undefined;
 
-  private constructor(path: string) {
+  private constructor(path: string, shown: string) {
     this.#path = path;
+    this.#shown = shown;
   }
 
   /**
@@ -20,21 +33,24 @@ export class Pidfile {
    * @throws CommandError
    */
   static async prepare(shown: string): Promise<Pidfile> {
-    const path = resolve(shown);
     try {
       if (shown === '') throw new Error('its name is empty');
-      const folder = dirname(path);
-      if (!(await stat(folder)).isDirectory()) throw new Error(`${folder} is not a directory`);
+      if (shown.endsWith('/')) throw new Error('that is the name of a directory');
+      const absolute = resolve(shown);
+      const folder = await realFolder(dirname(absolute));
       await access(folder, constants.W_OK | constants.X_OK);
-      const entry = await stat(path).catch(() => undefined);
-      if (entry?.isDirectory() === true) throw new Error('it is a directory');
-      if (entry?.isFile() === true && (await isStale(path))) await rm(path, { force: true });
+      const path = join(folder, basename(absolute));
+      const pid = await readPidfile(path);
+      if (pid !== undefined && isGone(pid)) await rm(path, { force: true });
+      return new Pidfile(path, shown);
     } catch (error) {
-      throw new CommandError(`cannot write the pidfile ${shown}: ${reason(error)}`, {
-        cause: error,
-      });
+      throw problem(shown, error);
     }
-    return new Pidfile(path);
+  }
+
+  /** Whether what is mounted there would be in its way. @param mountpoint absolute, without symbolic links */
+  isBelow(mountpoint: string): boolean {
+    return this.#path === mountpoint || this.#path.startsWith(join(mountpoint, '/'));
   }
 
   /**
@@ -42,21 +58,34 @@ export class Pidfile {
    * @throws CommandError
    */
   async write(): Promise<void> {
-    const unfinished = `${this.#path}.${process.pid}`;
+    const unfinished = join(dirname(this.#path), `.pid-${randomUUID()}`);
+    let made = false;
     try {
-      await writeFile(unfinished, this.#content);
+      const file = await open(unfinished, 'wx');
+      made = true;
+      try {
+        await file.writeFile(this.#content);
+        this.#written = await file.stat({ bigint: true });
+      } finally {
+        await file.close();
+      }
+      // Something else may have got the name since it was looked at.
+      await readPidfile(this.#path);
       await rename(unfinished, this.#path);
     } catch (error) {
-      await rm(unfinished, { force: true });
-      throw new CommandError(`cannot write the pidfile ${this.#path}: ${reason(error)}`, {
-        cause: error,
-      });
+      if (made) await rm(unfinished, { force: true });
+      this.#written = undefined;
+      throw problem(this.#shown, error);
     }
   }
 
   /** Another process may have put its own in the place of ours. */
   remove(): void {
+    if (this.#written === undefined) return;
+    const { dev, ino } = this.#written;
     try {
+      const entry = lstatSync(this.#path, { bigint: true });
+      if (!entry.isFile() || entry.dev !== dev || entry.ino !== ino) return;
       if (readFileSync(this.#path, 'utf8') === this.#content) rmSync(this.#path);
     } catch {
       // Gone already, or not ours to remove any more.
@@ -64,21 +93,60 @@ export class Pidfile {
   }
 }
 
-/** Whether it holds the id of a process that is gone. */
-async function isStale(path: string): Promise<boolean> {
-  const content = await readFile(path, 'utf8').catch(() => '');
-  if (!/^[1-9]\d{0,9}\n?$/.test(content)) return false;
+async function realFolder(folder: string): Promise<string> {
   try {
-    process.kill(Number(content), 0);
+    if (!(await stat(folder)).isDirectory()) throw new Error(`${folder} is not a directory`);
+    return await realpath(folder);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    throw new Error('its directory does not exist', { cause: error });
+  }
+}
+
+/**
+ * The process id in a file that may be replaced.
+ * @returns undefined where there is no file, or none is in it
+ * @throws Error where it is anything but a pidfile
+ */
+async function readPidfile(path: string): Promise<number | undefined> {
+  const entry = await lstat(path).catch((error: unknown) => {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  });
+  if (entry === undefined) return undefined;
+  if (entry.isDirectory()) throw new Error('it is a directory');
+  if (entry.isSymbolicLink()) throw new Error('it is a symbolic link');
+  // Nothing else is opened: a pipe would be waited for, and a device may do anything.
+  if (!entry.isFile()) throw new Error('it is not a regular file');
+  if (entry.size === 0) return undefined;
+  const content = entry.size > LONGEST ? '' : await readText(path);
+  const digits = /^\s*([1-9]\d{0,9})\s*$/.exec(content)?.[1];
+  if (digits !== undefined) return Number(digits);
+  throw new Error('it exists and is no pidfile');
+}
+
+/** Of a file that is small when it is looked at; a pipe in its place by now does not hold us. */
+async function readText(path: string): Promise<string> {
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    const { bytesRead, buffer } = await file.read(Buffer.alloc(LONGEST + 1), 0, LONGEST + 1, 0);
+    return buffer.toString('latin1', 0, bytesRead);
+  } finally {
+    await file.close();
+  }
+}
+
+function isGone(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
     return false;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'ESRCH';
   }
 }
 
-function reason(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  const code = (error as NodeJS.ErrnoException).code;
-  if (code === 'ENOENT') return 'its directory does not exist';
-  return code ?? error.message;
+function problem(shown: string, error: unknown): CommandError {
+  return new CommandError(`cannot write the pidfile ${shown}: ${errorText(error)}`, {
+    cause: error,
+  });
 }

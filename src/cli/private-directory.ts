@@ -4,6 +4,7 @@ import { constants, rmSync } from 'node:fs';
 import { access, mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { errorText } from '../errno.js';
 import { CommandError } from './errors.js';
 
 /** A socket's path holds 108 bytes, the last of which is 0 (unix(7)). */
@@ -37,7 +38,7 @@ export class PrivateDirectory {
         await access(place, constants.W_OK | constants.X_OK);
         return new PrivateDirectory(await mkdtemp(prefix));
       } catch (error) {
-        problems.push(`${place}: ${(error as NodeJS.ErrnoException).code ?? String(error)}`);
+        problems.push(`${place}: ${errorText(error)}`);
       }
     }
     throw new CommandError(

@@ -1,8 +1,6 @@
 /** The life of a mount: from the checks before it to the exit status after it. */
 
-import { open, readdir } from 'node:fs/promises';
 import { constants } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { errnoText } from '../errno.js';
 import { checkMountpoint, partitionsNeedDirectory, unmountCommand } from '../fuse/mountpoint.js';
@@ -30,6 +28,8 @@ const SYNC_DEADLINE = 10_000;
 /** Milliseconds in which a file that nobody seems to hold may still be busy, and between two looks. */
 const BUSY_PATIENCE = 2_000;
 const BUSY_INTERVAL = 50;
+/** Milliseconds for an unmount, which may have to write back. */
+const UNMOUNT_DEADLINE = 2_000;
 /** Milliseconds for taking down a mount that nobody has been told of, or that we failed. */
 const UNDO_DEADLINE = 5_000;
 
@@ -49,6 +49,11 @@ export async function serve(command: MountCommand, interruptions: Interruptions)
   await checkFuse();
   const pidfile =
     command.pidfile === undefined ? undefined : await Pidfile.prepare(command.pidfile);
+  if (pidfile?.isBelow(mountpoint.path) === true) {
+    throw new CommandError(
+      `cannot write the pidfile ${command.pidfile ?? ''}: ${mountpoint.shown} is mounted on, and would hide it`,
+    );
+  }
   const origin = await openOrigin(command);
   try {
     const disk = await connect(origin, interruptions);
@@ -130,6 +135,7 @@ class Session {
     this.#disk = disk;
     this.#pidfile = pidfile;
     disk.onLost = (reason) => {
+      if (this.gaveUp) return;
       this.#loss = origin.explainLoss(reason);
       if (this.#mounted) this.#report = this.#reportLoss(this.#loss);
     };
@@ -195,7 +201,7 @@ class Session {
       // Once the server is lost everything fails, which is told in one line.
       warn: (line) => {
         setImmediate(() => {
-          if (this.#loss === undefined) say(line);
+          if (this.#loss === undefined && !this.gaveUp) say(line);
         });
       },
     });
@@ -207,6 +213,7 @@ class Session {
 
   /** @returns the exit status */
   async #untilEnd(mount: Mount, interruptions: Interruptions): Promise<number> {
+    let latest = new AbortController();
     for (let signals = 0; ;) {
       const event = await Promise.race([mount.ended, interruptions.next]);
       if ('flushError' in event) return this.#exitStatus(event);
@@ -214,9 +221,12 @@ class Session {
       if (event.kind === 'crash') throw new InternalError(event.error);
       traceMain('%s', event.signal);
       signals++;
-      if (signals === 1) await this.#unmount(mount);
-      else if (signals === 2) await this.#detach(mount);
-      else return this.#giveUp();
+      latest.abort();
+      latest = new AbortController();
+      // Neither is waited for: it may be a server that hangs for which the next signal is sent.
+      if (signals === 1) void this.#unmount(mount, latest.signal);
+      else if (signals === 2) void this.#detach(mount, latest.signal);
+      else return await this.#giveUp(mount);
     }
   }
 
@@ -232,12 +242,15 @@ class Session {
     return flushError === 0 && writeError === 0 && error === undefined ? 0 : 1;
   }
 
-  /** After a first signal. The mount ends when this worked, and stays when it is busy. */
-  async #unmount(mount: Mount): Promise<void> {
+  /**
+   * After a first signal. The mount ends when this worked, and stays when it is busy.
+   * @param superseded another signal has come
+   */
+  async #unmount(mount: Mount, superseded: AbortSignal): Promise<void> {
     let result = await mount.unmount({ lazy: false });
     let holders: string[] = [];
     const end = Date.now() + BUSY_PATIENCE;
-    while (result === -constants.errno.EBUSY) {
+    while (result === -constants.errno.EBUSY && !superseded.aborted) {
       holders = await findHolders(this.#mountpoint.path);
       // Nobody to be named: it was closed meanwhile, or the close is not over.
       if (holders.length > 0 || Date.now() > end) break;
@@ -245,58 +258,73 @@ class Session {
       result = await mount.unmount({ lazy: false });
     }
     // Somebody else was faster.
-    if (result === 0 || result === -constants.errno.EINVAL) return;
-    if (result === -constants.errno.EBUSY) {
-      const who = holders.length === 0 ? '' : `, held by ${holders.join(', ')}`;
-      say(
-        `${this.#shown} is busy${who}; close it and unmount with: ${unmountCommand(this.#mountpoint.shown)}, or send the signal again to detach it now`,
-      );
+    if (result === 0 || result === -constants.errno.EALREADY || superseded.aborted) return;
+    // Its end is on its way to us, unless it was detached while it was open.
+    if (
+      result === -constants.errno.EINVAL &&
+      (await within(mount.ended, BUSY_PATIENCE)) !== TOO_LATE
+    ) {
       return;
     }
-    say(`${this.#shown} cannot be unmounted: ${errnoText(-result)}`);
+    const problem = await this.#unmountProblem(mount, -result, holders);
+    this.#tell(problem, superseded);
+  }
+
+  /** What became of a signal, unless another has come since. @param what the end of a sentence */
+  #tell(what: string, superseded: AbortSignal): void {
+    if (!superseded.aborted) say(`${this.#shown} ${what}`);
+  }
+
+  /** @returns the end of a sentence about the file */
+  async #unmountProblem(mount: Mount, code: number, holders: readonly string[]): Promise<string> {
+    const again = 'send the signal again to detach it now';
+    switch (code) {
+      case constants.errno.EINVAL:
+        return 'is mounted no more, but still open; close it, or send the signal again to end it now';
+      case constants.errno.EBUSY: {
+        const cover = await mount.cover();
+        if (cover !== undefined) {
+          return `cannot be unmounted: another mount (${cover}) is over it; unmount that first`;
+        }
+        const who = holders.length === 0 ? '' : `, held by ${holders.join(', ')}`;
+        return `is busy${who}; close it and unmount with: ${unmountCommand(this.#mountpoint.shown)}, or ${again}`;
+      }
+      default:
+        return `cannot be unmounted: ${errnoText(code)}`;
+    }
   }
 
   /** After a second signal: the file leaves the folder at once, whoever holds it. */
-  async #detach(mount: Mount): Promise<void> {
-    // Who had it open may have closed it since.
-    const ended = await mount.unmount({ lazy: false });
-    if (ended === 0 || ended === -constants.errno.EINVAL) return;
+  async #detach(mount: Mount, superseded: AbortSignal): Promise<void> {
+    // Who had it open may have closed it since. One that hangs is not waited for.
+    const ended = await within(mount.unmount({ lazy: false }), UNMOUNT_DEADLINE);
+    if (ended === 0 || ended === -constants.errno.EALREADY) return;
     // What programs have written so far is in the page cache, which a detached mount takes along.
-    const synced = await within(this.#sync(), SYNC_DEADLINE);
+    const synced = await within(mount.save(), SYNC_DEADLINE);
     const result = await mount.unmount({ lazy: true });
     traceMain('detached: %d, synced: %s', result, synced);
-    if (result !== 0) return;
-    say(
+    if (result === -constants.errno.EALREADY) return;
+    // EINVAL: somebody else has detached it before.
+    if (result !== 0 && result !== -constants.errno.EINVAL) {
+      this.#tell(await this.#unmountProblem(mount, -result, []), superseded);
+      return;
+    }
+    this.#tell(
       synced === true
-        ? `${this.#shown} was detached while it was open; what was written so far is on the disk`
-        : `${this.#shown} was detached while it was open, and not all that was written could be saved`,
+        ? 'was detached while it was open; what was written so far is on the disk'
+        : 'was detached while it was open, and not all that was written could be saved',
+      superseded,
     );
   }
 
-  /** By another thread, as it is this one that answers. @returns whether it worked */
-  async #sync(): Promise<boolean> {
-    const { path, name } = this.#mountpoint;
-    try {
-      const names = name === undefined ? [''] : await readdir(path);
-      for (const one of names) {
-        const file = await open(join(path, one), 'r');
-        try {
-          await file.sync();
-        } finally {
-          await file.close();
-        }
-      }
-      return true;
-    } catch {
-      return false;
-    }
-  }
-
   /** After a third signal: nothing is waited for any more. */
-  async #giveUp(): Promise<number> {
+  async #giveUp(mount: Mount): Promise<number> {
     this.gaveUp = true;
     await this.#report;
     say(`${this.#shown}: not all was written when it ended; what was written last may be lost`);
+    // Before the mount: who waits in it, which may be threads of ours, waits for the disk.
+    this.#disk.abort();
+    await within(mount.abort(), UNDO_DEADLINE);
     return 1;
   }
 }

@@ -15,7 +15,6 @@ export interface SpawnOptions {
   readonly descriptors: readonly number[];
   /** All of it: nothing else is inherited. */
   readonly env: NodeJS.ProcessEnv;
-  readonly cwd?: string;
 }
 
 export interface Ending extends Exit {
@@ -49,7 +48,6 @@ export function spawnDetached(
     ],
     env: options.env,
     extendEnv: false,
-    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     detached: true,
     cleanup: false,
     buffer: false,

@@ -8,7 +8,7 @@ import type { Listener } from '../server/listen.js';
 import type { Plugin } from '../server/plugins/index.js';
 import { enableTrace, traceServer } from '../trace.js';
 import { UsageError } from './errors.js';
-import { say as tell, surviveClosedOutput } from './messages.js';
+import { print, say as tell, surviveClosedOutput } from './messages.js';
 import { version } from './version.js';
 
 const USAGE = `usage: tsnbdkit [options] PLUGIN ARGUMENT
@@ -212,8 +212,7 @@ async function main(args: readonly string[]): Promise<number> {
   try {
     const command = parseCommandLine(args);
     if (typeof command === 'string') {
-      process.stdout.write(command);
-      return 0;
+      return await print(command, 'tsnbdkit');
     }
     if (command.options.verbose === true) enableTrace();
     await run(command);

@@ -3,8 +3,8 @@
 import { execa } from 'execa';
 import { checkResult, errno, errnoText } from '../errno.js';
 import { native } from '../native.js';
+import { Survivor } from '../survivor.js';
 import { traceMain } from '../trace.js';
-import { AutoUnmount } from './auto-unmount.js';
 import { findHelper } from './available.js';
 import { MountError } from './errors.js';
 import { MS_RDONLY, flagBits } from './mount-options.js';
@@ -16,10 +16,17 @@ const SUBTYPE = 'tsnbdfuse';
 
 /** umount2(2). */
 const MNT_DETACH = 2;
-const UMOUNT_NOFOLLOW = 8;
+export const UMOUNT_NOFOLLOW = 8;
 
 /** Milliseconds for fusermount3 to do its work. */
 const HELPER_DEADLINE = 30_000;
+
+/**
+ * Where it works: not where we were started, which may be the very directory that is mounted on. A
+ * child is on its way there before it is another program, and for as long we wait for it: it would be
+ * for ever, as the way leads into the mount, and who has to answer there is us.
+ */
+const HELPER_DIRECTORY = '/';
 
 export interface AttachOptions {
   readonly readOnly: boolean;
@@ -45,7 +52,9 @@ const isRoot = (): boolean => process.geteuid?.() === 0;
  * @throws MountError
  */
 export async function attach(path: string, options: AttachOptions): Promise<Attachment> {
-  const unmounter = options.fuse.autoUnmount ? new AutoUnmount(path) : undefined;
+  // fusermount3 has such a process as well, but that of libfuse before 3.16 looks at the mount as root, who
+  // is not let in without allow_other, and does nothing.
+  const unmounter = options.fuse.autoUnmount ? Survivor.start({ mountpoint: path }) : undefined;
   const release = (): Promise<void> => unmounter?.release() ?? Promise.resolve();
   try {
     const bySystemCall = isRoot() ? attachBySystemCall(path, options) : undefined;
@@ -123,6 +132,7 @@ async function attachByHelper(path: string, options: AttachOptions): Promise<num
       // execa's types know of descriptors to 9 only; any number does.
       stdio: ['ignore', 'ignore', 'pipe', theirs as 9],
       env: { _FUSE_COMMFD: '3' },
+      cwd: HELPER_DIRECTORY,
       timeout: HELPER_DEADLINE,
       reject: false,
     });
@@ -171,11 +181,16 @@ export async function detach(path: string, lazy: boolean): Promise<number> {
   if (helper === undefined) return -errno.ENOENT;
   const result = await execa(helper, [lazy ? '-uz' : '-u', '--', path], {
     stdin: 'ignore',
+    cwd: HELPER_DIRECTORY,
     timeout: HELPER_DEADLINE,
     reject: false,
   });
   if (result.exitCode === 0) return 0;
   if (result.timedOut) return -errno.ETIMEDOUT;
   traceMain('%s -u %s: %s', helper, shellWord(path), result.stderr);
-  return /busy/i.test(result.stderr) ? -errno.EBUSY : -errno.EINVAL;
+  if (/busy/i.test(result.stderr)) return -errno.EBUSY;
+  // It looks for the mount in the table, as whoever was faster leaves none.
+  return /not found|not mounted|invalid argument/i.test(result.stderr)
+    ? -errno.EINVAL
+    : -errno.EPERM;
 }

@@ -17,7 +17,7 @@ import { MountError } from './errors.js';
 import { MAX_TRANSFER } from './init.js';
 import { NO_FUSE_OPTIONS, filePermissions } from './mount-options.js';
 import type { FuseOptions } from './mount-options.js';
-import { checkMountpoint, partitionsNeedDirectory } from './mountpoint.js';
+import { checkMountpoint, mountText, partitionsNeedDirectory } from './mountpoint.js';
 import type { Mountpoint } from './mountpoint.js';
 import { canTune, tuneMount } from './bdi.js';
 import type { ProtocolOptions } from './protocol.js';
@@ -60,9 +60,19 @@ export interface Mount {
   /**
    * Ends the mount. A lazy one is taken out of sight at once and, when what was written is flushed,
    * taken from those who still have the file open.
-   * @returns 0 or a negated errno: -EBUSY while a file is open
+   * @returns 0 or a negated errno: -EBUSY while a file is open or another mount covers it, -EINVAL where
+   *   it is out of sight already, -EALREADY where it has ended
    */
   unmount(how: { readonly lazy: boolean }): Promise<number>;
+  /** What somebody has mounted over it, for a message; it is in the way of an unmount. */
+  cover(): Promise<string | undefined>;
+  /** Writes back what the page cache has. @returns whether all of it was */
+  save(): Promise<boolean>;
+  /**
+   * Ends the mount by force, whoever waits in it; what is not written is lost. The disk must have failed
+   * all that it was asked by then. Resolves when it is over; never rejects.
+   */
+  abort(): Promise<void>;
 }
 
 export interface MountEnd {
@@ -216,7 +226,8 @@ class DiskMount implements Mount {
       file.counting = true;
     } catch (error) {
       this.#files.stop();
-      await detach(path, true);
+      // Where it is not known, it was made a moment ago.
+      await (this.#own?.detach(true) ?? detach(path, true));
       if (this.#session === undefined) native.close(fd);
       else this.#session.close();
       await this.#attachment.release();
@@ -305,10 +316,31 @@ class DiskMount implements Mount {
   }
 
   async unmount({ lazy }: { readonly lazy: boolean }): Promise<number> {
-    const result = await detach(this.#place.path, lazy);
+    if (this.#ending) return -errno.EALREADY;
+    const result = (await this.#own?.detach(lazy)) ?? -errno.EINVAL;
     // EINVAL: it is not here any more, though another mount namespace may still have it.
     if (lazy && (result === 0 || result === -errno.EINVAL)) void this.#end();
     return result;
+  }
+
+  async cover(): Promise<string | undefined> {
+    const mount = await this.#own?.cover();
+    return mount === undefined ? undefined : mountText(mount);
+  }
+
+  async save(): Promise<boolean> {
+    for (const { name } of this.#files.tree.files()) {
+      if ((await this.#own?.save(name)) !== true) return false;
+    }
+    return true;
+  }
+
+  async abort(): Promise<void> {
+    await this.#own?.abort();
+    await this.#own?.detach(true);
+    void this.#end();
+    await this.ended;
+    await this.#session?.invalidated();
   }
 
   /** The kernel has ended the session: by an unmount, or by force with the mount still in its place. */
@@ -343,7 +375,7 @@ class DiskMount implements Mount {
     session?.close();
     if (error !== undefined) {
       // The mount is of no more use to anybody; leave none that only says so.
-      await detach(this.#place.path, true);
+      await this.#own?.detach(true);
     }
     await this.#attachment?.release();
     const { writeError } = this.#files;

@@ -2,12 +2,15 @@
 
 import { constants, existsSync } from 'node:fs';
 import type { Stats } from 'node:fs';
-import { access, lstat, opendir, readFile, realpath } from 'node:fs/promises';
+import { access, lstat, opendir, readFile, realpath, statfs } from 'node:fs/promises';
 import { basename, delimiter, dirname, join, resolve } from 'node:path';
+import { errorText } from '../errno.js';
 import { MountError } from './errors.js';
 
 /** A line of /proc/self/mountinfo (proc(5)), as far as it matters here. */
 export interface MountEntry {
+  /** Of this mount, which tells two of the same file system apart; used again once it is gone. */
+  readonly id: number;
   /** `major:minor`, under which sysfs has its settings. */
   readonly device: string;
   /** Absolute. */
@@ -34,6 +37,7 @@ export function parseMountinfo(text: string): MountEntry[] {
     if (separator < 0 || mountpoint === undefined || type === undefined) continue;
     const device = fields[2] ?? '';
     entries.push({
+      id: Number(fields[0]),
       device,
       mountpoint: unescape(mountpoint),
       type,
@@ -43,10 +47,20 @@ export function parseMountinfo(text: string): MountEntry[] {
   return entries;
 }
 
+/** The mounts on a path, the one that is seen last. */
+export async function findMounts(path: string): Promise<MountEntry[]> {
+  const entries = parseMountinfo(await readFile('/proc/self/mountinfo', 'utf8'));
+  return entries.filter((entry) => entry.mountpoint === path);
+}
+
 /** The mount that covers a path, the latest one where there are several, or undefined. */
 export async function findMount(path: string): Promise<MountEntry | undefined> {
-  const entries = parseMountinfo(await readFile('/proc/self/mountinfo', 'utf8'));
-  return entries.findLast((entry) => entry.mountpoint === path);
+  return (await findMounts(path)).at(-1);
+}
+
+/** For a message: its type, and its source where it has one. */
+export function mountText({ type, source }: MountEntry): string {
+  return source === '' ? type : `${type}, ${source}`;
 }
 
 /** As a word for a shell, so that what a message says can be copied. */
@@ -90,9 +104,8 @@ const LONGEST_NAME = 255;
 const OWN_TYPE = 'fuse.tsnbdfuse';
 
 function refuse(mount: MountEntry, shown: string): never {
-  const what = mount.source === '' ? mount.type : `${mount.type}, ${mount.source}`;
   throw new MountError(
-    `${shown} is already a mount (${what}); unmount it first: ${unmountCommand(shown)}`,
+    `${shown} is already a mount (${mountText(mount)}); unmount it first: ${unmountCommand(shown)}`,
   );
 }
 
@@ -124,7 +137,7 @@ async function resolveParent(shown: string): Promise<string> {
     throw new MountError(
       errorCode(error) === 'ENOENT'
         ? `the directory of ${shown} does not exist: ${parent}`
-        : `cannot look at ${parent}: ${errorCode(error)}`,
+        : `cannot look at ${parent}: ${errorText(error)}`,
       { cause: error },
     );
   }
@@ -138,7 +151,7 @@ async function look(path: string, shown: string): Promise<Stats | undefined> {
     return await lstat(path);
   } catch (error) {
     if (errorCode(error) === 'ENOENT') return undefined;
-    throw new MountError(`cannot look at ${shown}: ${errorCode(error)}`, { cause: error });
+    throw new MountError(`cannot look at ${shown}: ${errorText(error)}`, { cause: error });
   }
 }
 
@@ -171,6 +184,7 @@ export async function checkMountpoint(shown: string): Promise<Mountpoint> {
     const hides = !(await isEmpty(path, shown));
     const below = hides ? await findMount(path) : undefined;
     if (below !== undefined) refuse(below, shown);
+    await refusePseudo(path, shown);
     return {
       path,
       name: DEFAULT_NAME,
@@ -184,6 +198,7 @@ export async function checkMountpoint(shown: string): Promise<Mountpoint> {
       `${shown} is neither a regular file nor a directory; nothing else can show a disk`,
     );
   }
+  await refusePseudo(path, shown);
   await checkWritable(path, shown);
   return { path, name: undefined, shown: toUnmount, shownFile: shown, hides: entry.size > 0 };
 }
@@ -219,18 +234,42 @@ async function isEmpty(path: string, shown: string): Promise<boolean> {
       await directory.close();
     }
   } catch (error) {
-    throw new MountError(`cannot look into ${shown}: ${errorCode(error)}`, { cause: error });
+    throw new MountError(`cannot look into ${shown}: ${errorText(error)}`, { cause: error });
   }
+}
+
+/** What these hold is made by the kernel, and no place for a mount: the magic numbers of statfs(2). */
+const PSEUDO = new Map([
+  [0x9fa0, 'proc'],
+  [0x62656572, 'sysfs'],
+  [0x63677270, 'cgroup2'],
+  [0x64626720, 'debugfs'],
+  [0x74726163, 'tracefs'],
+  [0x73636673, 'securityfs'],
+]);
+
+async function refusePseudo(path: string, shown: string): Promise<void> {
+  const type = PSEUDO.get((await statfs(path)).type);
+  if (type === undefined) return;
+  throw new MountError(
+    `${shown} is in a file system of the kernel (${type}); nothing can be shown there`,
+  );
 }
 
 /** Root mounts by itself; for others fusermount3 does it, and asks that they may write to the mountpoint. */
 async function checkWritable(path: string, shown: string): Promise<void> {
-  if (process.getuid?.() === 0) return;
+  const uid = process.getuid?.();
+  if (uid === 0) return;
   try {
     await access(path, constants.W_OK);
   } catch (error) {
+    const owner = (await lstat(path)).uid;
+    const advice =
+      owner === uid
+        ? `try: chmod u+w ${shellWord(shown)}`
+        : `it belongs to ${owner === 0 ? 'root' : `user ${owner}`}: take one of yours`;
     throw new MountError(
-      `${shown} is not writable (${errorCode(error)}), which fusermount3 asks of a mountpoint; try: chmod u+w ${shellWord(shown)}`,
+      `${shown} is not writable (${errorText(error)}), which fusermount3 asks of a mountpoint; ${advice}`,
       { cause: error },
     );
   }

@@ -1,6 +1,7 @@
 /** The life of a mount on /dev/fuse: reads requests while there is room for them, and sends replies. */
 
 import { write } from 'node:fs';
+import pLimit from 'p-limit';
 import { errno, errnoName } from '../errno.js';
 import { READABLE, native } from '../native.js';
 import type { PollWatcher } from '../native.js';
@@ -45,6 +46,9 @@ export class FuseSession {
   readonly #arena: RequestArena;
   readonly #events: SessionEvents;
   readonly #invalidations = new Set<Promise<void>>();
+  /** Not more of the thread pool: see OwnMount. */
+  readonly #oneAtATime = pLimit(1);
+  #stopping = false;
   #over = false;
   #closed = false;
 
@@ -134,21 +138,25 @@ export class FuseSession {
    * Never rejects.
    */
   invalidate(node: FileNode, offset: bigint, length: bigint): Promise<void> {
-    if (this.#over) return Promise.resolve();
-    const fd = native.dup(this.#fd);
+    const done = this.#oneAtATime(() => this.#tell(node, offset, length)).finally(() =>
+      this.#invalidations.delete(done),
+    );
+    this.#invalidations.add(done);
+    return done;
+  }
+
+  #tell(node: FileNode, offset: bigint, length: bigint): Promise<void> {
+    const fd = this.#stopping ? -1 : native.dup(this.#fd);
     if (fd < 0) return Promise.resolve();
     const message = this.protocol.invalidation(node, offset, length);
-    const done = new Promise<void>((resolve) => {
+    return new Promise((resolve) => {
       write(fd, message, (error) => {
         // ENOENT: the kernel does not know the file, and so has nothing of it.
         if (error !== null) traceFuse('invalidating %s: %s', node.name, error.message);
         native.close(fd);
-        this.#invalidations.delete(done);
         resolve();
       });
     });
-    this.#invalidations.add(done);
-    return done;
   }
 
   /** Resolves when the kernel has taken all that `invalidate` has told it. */
@@ -158,20 +166,35 @@ export class FuseSession {
 
   #end(error?: Error): void {
     if (this.#over) return;
-    this.stop();
+    this.#readNoMore();
     this.#events.ended(error);
   }
 
-  /** Reads no more; replies to what was read still go out. May be called twice. */
-  stop(): void {
-    if (this.#over) return;
+  #readNoMore(): void {
+    this.#stopping = true;
     this.#over = true;
     this.#watcher.close();
   }
 
-  /** To the kernel that is the end of the mount. May be called twice. */
+  /**
+   * Reads no more; replies to what was read still go out. As long as a thread of ours tells the kernel
+   * something, however, it may wait for a request that is not read yet: it would for ever, and with it the
+   * end of the process. May be called twice.
+   */
+  stop(): void {
+    if (this.#over) return;
+    this.#stopping = true;
+    if (this.#invalidations.size === 0) this.#readNoMore();
+    else void this.invalidated().then(() => this.stop());
+  }
+
+  /** To the kernel that is the end of the mount, when nothing is being told it. May be called twice. */
   close(): void {
     this.stop();
+    if (this.#invalidations.size > 0) {
+      void this.invalidated().then(() => this.close());
+      return;
+    }
     if (this.#closed) return;
     this.#closed = true;
     native.close(this.#fd);

@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { TOO_LATE, within } from '../deadline.js';
 import { checkResult } from '../errno.js';
 import { native } from '../native.js';
-import { guardChild } from './child-guardian.js';
+import { Survivor } from '../survivor.js';
 import { FdTransport } from './fd-transport.js';
 
 /**
@@ -25,12 +25,13 @@ export class ChildTransport extends FdTransport {
   readonly #exited: Promise<unknown>;
   #ending = false;
 
-  private constructor(fd: number, child: ChildProcess, dismissGuardian: () => void) {
+  private constructor(fd: number, child: ChildProcess, guardian: Survivor) {
     super(fd);
     this.#child = child;
     this.#exited = new Promise((resolve) => {
       child.once('exit', (code) => {
-        dismissGuardian();
+        // Before its process id may be another's.
+        void guardian.release();
         resolve(code);
       });
     });
@@ -55,7 +56,11 @@ export class ChildTransport extends FdTransport {
       }
       // It is told of signals that could not be sent, too.
       child.on('error', () => undefined);
-      return new ChildTransport(ours, child, guardChild(child.pid));
+      // One that waits for its far side, as ssh does for nc, does not end with the stream: the server would
+      // keep the connection, and perhaps take no other one.
+      const guardian = Survivor.start({});
+      guardian.kill(child.pid);
+      return new ChildTransport(ours, child, guardian);
     } catch (error) {
       child?.kill();
       native.close(ours);

@@ -1,7 +1,18 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import {
+  lstat,
+  mkdir,
+  mkdtemp,
+  readFile,
+  readdir,
+  realpath,
+  rename,
+  rm,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
@@ -41,13 +52,80 @@ describe('a pidfile', () => {
     assert.ok(!existsSync(path));
   });
 
-  it('leaves a file alone that is of a process which lives, or no pidfile', async () => {
+  it('leaves one alone that is of a process which lives, or empty, until it is written', async () => {
     const path = join(folder, 'pid');
-    for (const content of [`${process.pid}\n`, '', 'a letter\n', '0\n', '-1\n']) {
+    for (const content of [`${process.pid}\n`, '', '  1  \n']) {
       await writeFile(path, content);
-      await Pidfile.prepare(path);
+      const pidfile = await Pidfile.prepare(path);
+      assert.equal(await readFile(path, 'utf8'), content);
+      pidfile.remove();
+      assert.equal(await readFile(path, 'utf8'), content, 'it was not ours');
+      await pidfile.write();
+      assert.equal(await readFile(path, 'utf8'), `${process.pid}\n`);
+    }
+  });
+
+  it('never takes the place of another file, nor its life', async () => {
+    const path = join(folder, 'pid');
+    for (const content of ['a letter\n', '0\n', '-1\n', '12 34\n', '\0', '1'.repeat(4096)]) {
+      await writeFile(path, content);
+      await assert.rejects(Pidfile.prepare(path), /it exists and is no pidfile$/);
       assert.equal(await readFile(path, 'utf8'), content);
     }
+    await rm(path);
+    const pidfile = await Pidfile.prepare(path);
+    await writeFile(path, 'somebody was faster\n');
+    await assert.rejects(pidfile.write(), /no pidfile/);
+    pidfile.remove();
+    assert.equal(await readFile(path, 'utf8'), 'somebody was faster\n');
+    assert.deepEqual(await readdir(folder), ['pid'], 'nothing unfinished is left');
+  });
+
+  it('never takes the place of what is no file', async () => {
+    const path = join(folder, 'pid');
+    const target = join(folder, 'target');
+    await writeFile(target, '1\n');
+    for (const [make, message] of [
+      [() => spawnSync('mkfifo', [path]), /it is not a regular file$/],
+      [() => symlink(target, path), /it is a symbolic link$/],
+      [() => symlink(join(folder, 'nowhere'), path), /it is a symbolic link$/],
+    ] as const) {
+      await make();
+      await assert.rejects(Pidfile.prepare(path), message);
+      await rm(path);
+      const pidfile = await Pidfile.prepare(path);
+      await make();
+      const { ino } = await lstat(path);
+      await assert.rejects(pidfile.write(), message);
+      pidfile.remove();
+      assert.equal((await lstat(path)).ino, ino);
+      await rm(path);
+    }
+    assert.equal(await readFile(target, 'utf8'), '1\n');
+    await assert.rejects(Pidfile.prepare('/dev/null'), /null: it is not a regular file$/);
+    await assert.rejects(Pidfile.prepare('/dev/stdout'), /stdout: it is a symbolic link$/);
+  });
+
+  it('is not removed when another has the same content', async () => {
+    const path = join(folder, 'pid');
+    const pidfile = await Pidfile.prepare(path);
+    await pidfile.write();
+    await writeFile(`${path}.2`, `${process.pid}\n`);
+    await rename(`${path}.2`, path);
+    pidfile.remove();
+    assert.ok(existsSync(path));
+  });
+
+  it('knows what would be in its way', async () => {
+    await mkdir(join(folder, 'dir'));
+    await symlink('dir', join(folder, 'link'));
+    const real = await realpath(folder);
+    const pidfile = await Pidfile.prepare(join(folder, 'link', 'pid'));
+    assert.ok(pidfile.isBelow(join(real, 'dir')));
+    assert.ok(pidfile.isBelow(join(real, 'dir', 'pid')));
+    assert.ok(pidfile.isBelow('/'));
+    assert.ok(!pidfile.isBelow(join(real, 'di')));
+    assert.ok(!pidfile.isBelow(join(real, 'dir', 'p')));
   });
 
   it('is not removed when it is another process by now', async () => {
@@ -74,6 +152,8 @@ describe('a pidfile', () => {
       ],
       [join(folder, 'file', 'pid'), /file is not a directory/],
       [join(folder, 'directory'), /it is a directory/],
+      [join(folder, 'none/'), /that is the name of a directory/],
+      [join(folder, 'x'.repeat(256)), /name too long/],
       ['', /its name is empty/],
     ] as const) {
       await assert.rejects(Pidfile.prepare(path), (error) => {

@@ -277,6 +277,53 @@ describe('other things', () => {
       /cannot write the pidfile none\/pid: its directory does not exist/,
     ));
 
+  it('a current directory that was removed', async () => {
+    const script = 'mkdir gone && cd gone && rmdir ../gone && exec "$0" "$@"';
+    const words = ['-c', script, TSNBDFUSE, place.join('disk.raw'), ...server];
+    const { status, stderr } = await place.run('sh', words);
+    assert.equal(status, 1);
+    assert.match(stderr, /^tsnbdfuse: the current directory does not exist any more; [^\n]*\n$/);
+  });
+
+  it('too few descriptors', async () => {
+    for (const most of [24, 28, 32, 36, 40]) {
+      const script = `ulimit -n ${most}; exec "$0" "$@"`;
+      const words = ['-c', script, TSNBDFUSE, 'disk.raw', ...server];
+      const { status, stderr } = await place.run('sh', words);
+      assert.equal(status, 1, stderr);
+      assert.match(
+        stderr,
+        /^tsnbdfuse: too many open files[^\n]*; allow more with: ulimit -n 1024\n$/,
+      );
+    }
+  });
+
+  it('a standard output that takes nothing', async () => {
+    for (const program of [TSNBDFUSE, TSNBDKIT]) {
+      const { status, stderr } = await place.run('sh', ['-c', '"$0" --help >/dev/full', program]);
+      assert.equal(status, 1);
+      assert.match(stderr, /^\w+: cannot write to standard output: no space left on device\n$/);
+    }
+  });
+
+  it('a pidfile that is another file', async () => {
+    await place.file('image', 'precious');
+    await place.ok('mkfifo', ['pipe']);
+    for (const [pidfile, message] of [
+      ['image', /the pidfile image: it exists and is no pidfile$/],
+      ['pipe', /the pidfile pipe: it is not a regular file$/],
+      ['disk.raw', /the pidfile disk\.raw: disk\.raw is mounted on, and would hide it$/],
+    ] as const) {
+      await failsAlone(['-P', pidfile, 'disk.raw', ...server], message);
+    }
+    await failsAlone(
+      ['-P', 'run/pid', 'run/x', ...server],
+      /run is mounted on, and would hide it$/,
+    );
+    assert.equal(await readFile(place.join('image'), 'utf8'), 'precious');
+    await place.ok('test', ['-p', 'pipe']);
+  });
+
   it('a write to a read-only export', requires({ fuse: true }), async () => {
     const image = await place.file('image.ro', Buffer.alloc(1 << 20, 1));
     const mounted = await place.mount(['-r', 'disk.raw', '[', 'tsnbdkit', 'file', image, ']']);

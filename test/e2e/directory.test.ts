@@ -1,6 +1,7 @@
 /** The disk as a file in a directory that is mounted on. */
 
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
 import { chmod, chown, mkdir, readFile, readdir, rename, stat, symlink } from 'node:fs/promises';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { Workplace, until } from '../support/mounts.js';
@@ -135,6 +136,53 @@ describe(
       assert.equal((await readFile(place.join('image'))).toString('utf8', 0, 8), 'written\n');
     });
 
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+      it(`ends by ${signal} when it was started in the directory`, async () => {
+        const mounted = await place.mount(['.', '[', 'tsnbdkit', 'memory', '1M', ']'], {
+          cwd: place.join('dir'),
+        });
+        assert.equal(await place.ok('ls', ['dir']), 'nbd\n');
+        mounted.signal(signal);
+        const { status, stderr } = await mounted.running.ended;
+        assert.deepEqual([status, stderr], [0, '']);
+      });
+    }
+
+    it('is left alone when somebody else is mounted there by now', async () => {
+      const mounted = await place.mount(['dir/disk', '[', 'tsnbdkit', 'memory', '1M', ']']);
+      const holder = place.start('sh', ['-c', 'exec 3<dir/disk; echo open; exec sleep 20']);
+      await until('the file is open', () => holder.stdout.includes('open'));
+      await place.ok('umount', ['-l', 'dir']);
+      await place.ok('mount', ['-t', 'tmpfs', 'other', 'dir']);
+      mounted.signal('SIGTERM');
+      await until('it tells', () => mounted.running.stderr.includes('\n'));
+      assert.match(
+        mounted.running.stderr,
+        /^tsnbdfuse: dir\/disk is mounted no more, but still open;/,
+      );
+      mounted.signal('SIGTERM');
+      assert.equal((await mounted.running.ended).status, 0);
+      process.kill(holder.pid, 'SIGKILL');
+      await holder.ended;
+      assert.deepEqual(await place.mounts(), [place.join('dir')]);
+      await place.ok('umount', ['dir']);
+    });
+
+    it('names what somebody has mounted over it, and leaves that alone', async () => {
+      const mounted = await place.mount(['dir/disk', '[', 'tsnbdkit', 'memory', '1M', ']']);
+      await place.ok('mount', ['-t', 'tmpfs', 'other', 'dir']);
+      for (let signals = 1; signals <= 2; signals++) {
+        mounted.signal('SIGTERM');
+        await until('it tells', () => mounted.running.stderr.split('\n').length > signals);
+      }
+      assert.match(
+        mounted.running.stderr,
+        /^(tsnbdfuse: dir\/disk cannot be unmounted: another mount \(tmpfs, other\) is over it; [^\n]*\n){2}$/,
+      );
+      await place.ok('umount', ['dir']);
+      assert.equal((await mounted.unmount('dir')).status, 0);
+    });
+
     it('is not mounted on twice', async () => {
       const mounted = await place.mount(['dir/disk', '[', 'tsnbdkit', 'memory', '1M', ']']);
       for (const again of ['dir', 'dir/disk', 'dir/other']) {
@@ -210,6 +258,21 @@ describe(
         const listed = await place.ok('setpriv', [...user, 'sh', '-c', script]);
         assert.match(listed, /^-rw------- 1 nobody nogroup 4194304 /);
       });
+
+      for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+        it(`ends by ${signal} when it was started in the directory`, async () => {
+          for (const path of [place.path, place.join('run'), place.join('dir')]) {
+            await chown(path, NOBODY, NOBODY);
+          }
+          const user = ['--reuid', String(NOBODY), '--regid', String(NOBODY), '--clear-groups'];
+          const command = ['tsnbdfuse', '-P', '../pid', '.', '[', 'tsnbdkit', 'memory', '4M', ']'];
+          const running = place.start('setpriv', [...user, ...command], { cwd: place.join('dir') });
+          await until('it is mounted', () => running.hasEnded || existsSync(place.join('pid')));
+          process.kill(running.pid, signal);
+          const { status, stderr } = await running.ended;
+          assert.deepEqual([status, stderr], [0, '']);
+        });
+      }
     });
   },
 );

@@ -89,6 +89,7 @@ describe('tsnbdkit: the command line', () => {
     [['-U', 'none/socket', 'memory', '1G'], /cannot listen on socket none\/socket/],
     [['-i', 'localhost', 'memory', '1G'], /cannot listen on address localhost/],
     [['-P', 'none/pid', 'memory', '1G'], /cannot write the pidfile/],
+    [['-P', '.', 'memory', '1G'], /the pidfile \.: it is a directory/],
   ];
   for (const [args, message] of failures) {
     it(`tells in a line what cannot be done: ${args.join(' ')}`, async () => {

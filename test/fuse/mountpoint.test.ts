@@ -16,11 +16,12 @@ describe('parseMountinfo', () => {
   const table: readonly (readonly [string, object])[] = [
     [
       '36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue',
-      { device: '98:0', mountpoint: '/mnt2', type: 'ext3', source: '/dev/root' },
+      { id: 36, device: '98:0', mountpoint: '/mnt2', type: 'ext3', source: '/dev/root' },
     ],
     [
       '40 27 0:42 / /home/me/disk.raw rw,nosuid,nodev - fuse.tsnbdfuse qemu-nbd rw,user_id=0',
       {
+        id: 40,
         device: '0:42',
         mountpoint: '/home/me/disk.raw',
         type: 'fuse.tsnbdfuse',
@@ -29,16 +30,16 @@ describe('parseMountinfo', () => {
     ],
     [
       String.raw`40 27 0:42 / /a\040b\011c\012d\134e rw shared:1 master:2 - fuse my\040source rw`,
-      { device: '0:42', mountpoint: '/a b\tc\nd\\e', type: 'fuse', source: 'my source' },
+      { id: 40, device: '0:42', mountpoint: '/a b\tc\nd\\e', type: 'fuse', source: 'my source' },
     ],
     [
       '40 27 0:42 / /größe rw - fuse s rw',
-      { device: '0:42', mountpoint: '/größe', type: 'fuse', source: 's' },
+      { id: 40, device: '0:42', mountpoint: '/größe', type: 'fuse', source: 's' },
     ],
     // A mountpoint may have the name of the separator; an empty source leaves two blanks.
     [
       '40 27 0:42 / - rw - tmpfs  rw',
-      { device: '0:42', mountpoint: '-', type: 'tmpfs', source: '' },
+      { id: 40, device: '0:42', mountpoint: '-', type: 'tmpfs', source: '' },
     ],
   ];
   for (const [line, entry] of table) {
@@ -143,7 +144,7 @@ describe('checkMountpoint', () => {
     assert.equal(shownFile, join(folder, 'to-empty', 'nbd'));
   });
   it('refuses a name that is too long', () =>
-    refuses(join(folder, 'x'.repeat(256)), /ENAMETOOLONG|more than 255 bytes/));
+    refuses(join(folder, 'x'.repeat(256)), /name too long|more than 255 bytes/));
   it('wants a directory to be named', () =>
     refuses('no-such-disk', /^no-such-disk does not exist; create it with: touch no-such-disk$/));
   it('wants a directory to be there', () =>
@@ -166,7 +167,7 @@ describe('checkMountpoint', () => {
   it('names the folder that is missing', () =>
     refuses(join(folder, 'none', 'disk.raw'), /the directory of .* does not exist: .*none$/));
   it('refuses a file in the place of a folder', () =>
-    refuses(join(folder, 'disk.raw', 'x'), /cannot look at .*ENOTDIR/));
+    refuses(join(folder, 'disk.raw', 'x'), /cannot look at .*: not a directory$/));
   it('refuses a device', () => refuses('/dev/null', /neither a regular file nor a directory/));
   it('refuses a socket', async () => {
     const path = join(folder, 'socket');
@@ -180,5 +181,12 @@ describe('checkMountpoint', () => {
   });
   it('refuses a mount with something in it', () =>
     refuses('/proc', /is already a mount \(proc.*\); unmount it first: \S+.* \/proc$/));
+  it('refuses what the kernel makes up', async () => {
+    await refuses(
+      '/proc/self/status',
+      /^\/proc\/self\/status is in a file system of the kernel \(proc\)/,
+    );
+    await refuses('/proc/self/task', /is in a file system of the kernel \(proc\)/);
+  });
   it('refuses an empty name', () => refuses('', /empty name/));
 });

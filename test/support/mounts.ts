@@ -55,6 +55,8 @@ export interface RunOptions {
   readonly deadline?: number;
   /** Descriptors that it has from 3 on. */
   readonly descriptors?: readonly number[];
+  /** Where it is started, if not in the folder of the test. */
+  readonly cwd?: string;
 }
 
 /** A program that runs. */
@@ -144,7 +146,7 @@ export class Workplace {
   }
 
   start(file: string, args: readonly string[], options: RunOptions = {}): Running {
-    return new Running(file, args, this.path, {
+    return new Running(file, args, options.cwd ?? this.path, {
       ...options,
       env: { ...this.env, ...options.env },
     });
