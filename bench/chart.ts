@@ -2,7 +2,7 @@
 
 import { createRequire } from 'node:module';
 import type { Contender } from './contenders.js';
-import { title } from './jobs.js';
+import type { Job } from './jobs.js';
 import { machineText } from './machine.js';
 import type { Report } from './report.js';
 import type { JobSummary } from './summary.js';
@@ -27,7 +27,7 @@ const echarts = createRequire(import.meta.url)('echarts') as Library;
 
 const WIDTH = 1000;
 const ROW_HEIGHT = 46;
-const MARGIN = { top: 92, bottom: 66, left: 350, right: 70 };
+const MARGIN = { top: 104, bottom: 66, left: 400, right: 70 };
 const FONT = 'Helvetica, Arial, DejaVu Sans, sans-serif';
 const COLOURS: Readonly<Partial<Record<Contender, string>>> = {
   tsnbdfuse: '#2563a8',
@@ -56,6 +56,23 @@ function bar(job: JobSummary, contender: Contender): Bar | '-' {
   return { value, label: { show: true, formatter: `${bound}${digits(value)}` } };
 }
 
+/** The name, and below it the server: the two side by side are too long. */
+const labelOf = (job: Job): string =>
+  job.server === undefined ? job.name : `${job.name}\n${job.server}`;
+
+/** A stroke across the bars of a job where its goal is. */
+function goalMarks(jobs: readonly JobSummary[]): object {
+  return {
+    name: 'goal',
+    type: 'scatter',
+    symbol: 'rect',
+    symbolSize: [3, ROW_HEIGHT * 0.8],
+    itemStyle: { color: '#b3261e' },
+    data: jobs.map(({ job }) => job.goals.ratio ?? '-'),
+    z: 3,
+  };
+}
+
 /** The option object of echarts. */
 export function chartOption(report: Report): object {
   const jobs = drawnJobs(report);
@@ -69,7 +86,10 @@ export function chartOption(report: Report): object {
     data: jobs.map((job) => bar(job, contender)),
     ...(contender === 'tsnbdfuse' ? { markLine: LINE_OF_NBDFUSE } : {}),
   }));
-  const values = jobs.flatMap((job) => job.contenders.map(({ ratio }) => ratio?.median ?? 1));
+  const values = jobs.flatMap((job) => [
+    job.job.goals.ratio ?? 1,
+    ...job.contenders.map(({ ratio }) => ratio?.median ?? 1),
+  ]);
   return {
     animation: false,
     backgroundColor: '#ffffff',
@@ -81,7 +101,13 @@ export function chartOption(report: Report): object {
       textStyle: { fontSize: 18, fontFamily: FONT },
       subtextStyle: { fontSize: 12, fontFamily: FONT, color: '#555555' },
     },
-    legend: { bottom: 6, itemWidth: 16, itemHeight: 11, textStyle: { fontFamily: FONT } },
+    legend: {
+      bottom: 6,
+      itemGap: 40,
+      itemWidth: 16,
+      itemHeight: 11,
+      textStyle: { fontFamily: FONT },
+    },
     grid: MARGIN,
     xAxis: {
       type: 'log',
@@ -94,18 +120,18 @@ export function chartOption(report: Report): object {
     yAxis: {
       type: 'category',
       inverse: true,
-      data: jobs.map(({ job }) => title(job)),
+      data: jobs.map(({ job }) => labelOf(job)),
       axisTick: { show: false },
-      axisLabel: { fontSize: 12, fontFamily: FONT, width: MARGIN.left - 20, overflow: 'break' },
+      axisLabel: { fontSize: 12, lineHeight: 15, fontFamily: FONT },
     },
-    series,
+    series: [...series, goalMarks(jobs)],
   };
 }
 
 const LINE_OF_NBDFUSE = {
   symbol: 'none',
   silent: true,
-  label: { formatter: 'nbdfuse', position: 'start', fontFamily: FONT, distance: 20 },
+  label: { formatter: 'nbdfuse', position: 'start', fontFamily: FONT, distance: 6 },
   lineStyle: { color: '#333333', type: 'solid', width: 1.5 },
   data: [{ xAxis: 1 }],
 };

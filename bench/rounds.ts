@@ -34,9 +34,9 @@ export interface Results {
   readonly verifications: readonly Verification[];
 }
 
-/** Who goes when: each is first in turn, and every other round goes backwards. */
+/** Who goes when: each is first in turn, and every other round is the one before it backwards. */
 export function orderOf(contenders: readonly Contender[], round: number): Contender[] {
-  const first = round % contenders.length;
+  const first = (round >> 1) % contenders.length;
   const turned = [...contenders.slice(first), ...contenders.slice(0, first)];
   return round % 2 === 0 ? turned : turned.toReversed();
 }
