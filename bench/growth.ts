@@ -1,5 +1,6 @@
 /** How cost grows: tables of markdown, each along one thing that can become more. */
 
+import { join } from 'node:path';
 import type { Contender, FrontEnd } from './contenders.js';
 import { fioCommand, parseFio } from './fio.js';
 import type { FioShape } from './fio.js';
@@ -15,7 +16,6 @@ import { median } from './statistics.js';
 import { summarize } from './summary.js';
 import { digits, table } from './table.js';
 import { measureFio } from './workloads/fio.js';
-import { join } from 'node:path';
 
 const DEPTHS = [1, 2, 4, 8, 16, 32, 64];
 const CONNECTIONS = [1, 2, 4, 8, 16];
@@ -54,7 +54,7 @@ async function byDepth(setting: ServedSetting): Promise<string> {
     for (const contender of contenders) {
       const shape = { ...RANDOM_READ, depth };
       const value = await repeat(setting, async () => {
-        const { value } = await measureFio({ ...JOB_OF_GROWTH }, { shape }, contender, setting);
+        const { value } = await measureFio(JOB_OF_GROWTH, { shape }, contender, setting);
         return value;
       });
       row.push(digits(value));

@@ -49,7 +49,7 @@ export interface Job {
    * that. Ours goes first in each round, and there are fewer rounds.
    */
   readonly patience?: number;
-  /** Left out with --quick: the same job on another server, or a contender's own. */
+  /** Left out with --quick: the same as another job, with another server or plugin. */
   readonly thorough?: boolean;
 }
 
@@ -58,6 +58,7 @@ const WITH_LIMIT: readonly Contender[] = [
   ...(['tsnbdfuse', 'nbdfuse', 'qemu-storage-daemon', 'nbd engine'] as const),
 ];
 const WITHOUT_LIMIT = WITH_LIMIT.filter((contender) => contender !== 'nbd engine');
+const WITHOUT_QEMU = WITH_LIMIT.filter((contender) => contender !== 'qemu-storage-daemon');
 const TWO_FRONT_ENDS: readonly Contender[] = ['tsnbdfuse', 'nbdfuse'];
 
 const RANDOM_READ: FioShape = {
@@ -150,7 +151,7 @@ const ON_NBDKIT: readonly Job[] = [
   },
 ];
 
-/** The same on other servers: the machine's own goals are those of nbdkit memory. */
+/** The same on other servers, without goals: those are for nbdkit memory. */
 const ELSEWHERE: readonly Job[] = (
   ['qemu-nbd raw', 'qemu-nbd qcow2', 'tsnbdkit memory', 'nbdkit memory, 1 ms'] as const
 ).flatMap((server) =>
@@ -158,8 +159,7 @@ const ELSEWHERE: readonly Job[] = (
     random('4 KiB random read, O_DIRECT, 16 deep', RANDOM_READ, server, {}),
     random('4 KiB random write, O_DIRECT, 16 deep', RANDOM_WRITE, server, {}),
     sequential('1 MiB sequential read, buffered, cold cache', SEQUENTIAL_READ, server, {}),
-    sequential('1 MiB sequential write and fsync, buffered', SEQUENTIAL_WRITE, server, {}),
-  ].map((job) => ({ ...job, thorough: true })),
+  ].map((job) => ({ ...job, contenders: WITHOUT_QEMU, thorough: true })),
 );
 
 const FAR: ServerName = 'nbdkit memory, 10 ms';
@@ -215,6 +215,7 @@ const serving = (
   client: 'nbdcopy' | FioShape,
   ratio: number,
 ): Job => ({
+  thorough: plugin === 'file',
   name: `serving ${plugin}: ${name}`,
   work: { kind: 'serving', plugin, client },
   unit: client !== 'nbdcopy' && client.blockSize === '4k' ? 'IOPS' : 'MB/s',
@@ -245,10 +246,20 @@ export function title(job: Job): string {
   return job.server === undefined ? job.name : `${job.name} (${job.server})`;
 }
 
-/** @param only a regular expression, for any case; all, if not given */
+/**
+ * @param quick without the thorough ones, and without qemu, which no goal is measured by
+ * @param only a regular expression, for any case: all jobs that it matches, and with all contenders
+ */
 export function chooseJobs(jobs: readonly Job[], quick: boolean, only?: string): Job[] {
-  const pattern = only === undefined ? undefined : new RegExp(only, 'i');
-  return jobs.filter((job) =>
-    pattern === undefined ? !(quick && job.thorough === true) : pattern.test(title(job)),
-  );
+  if (only !== undefined) {
+    const pattern = new RegExp(only, 'i');
+    return jobs.filter((job) => pattern.test(title(job)));
+  }
+  if (!quick) return [...jobs];
+  return jobs
+    .filter((job) => job.thorough !== true)
+    .map((job) => ({
+      ...job,
+      contenders: job.contenders.filter((contender) => contender !== 'qemu-storage-daemon'),
+    }));
 }

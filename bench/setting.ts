@@ -19,14 +19,14 @@ const GIB = 2 ** 30;
 export const USUAL: Pace = {
   rounds: 5,
   roundsOfPatience: 2,
-  seconds: 1.5,
+  seconds: 1,
   diskBytes: GIB,
   starts: 5,
 };
 export const QUICK: Pace = {
   rounds: 3,
   roundsOfPatience: 1,
-  seconds: 1,
+  seconds: 0.7,
   diskBytes: GIB / 2,
   starts: 3,
 };
