@@ -63,7 +63,8 @@ export function fioCommand(
   if (!direct && shape.engine === 'libaio') options.push('--direct=1');
   if (shape.engine === 'psync' && writes(shape)) options.push('--end_fsync=1');
   if (shape.bytes !== undefined) options.push(`--io_size=${shape.bytes}`);
-  else options.push(`--runtime=${seconds}`);
+  // In milliseconds: fio takes a fraction of a second for none, and goes on to the end of the disk.
+  else options.push(`--runtime=${Math.round(seconds * 1000)}ms`);
   // A sequential job must not come by what is in the page cache already.
   if (shape.bytes === undefined && isRandom(shape)) options.push('--time_based');
   return options;

@@ -62,10 +62,10 @@ describe('the report of fio', () => {
 
 describe('the command line of fio', () => {
   it('goes past the page cache with libaio, and for a time', () => {
-    const command = fioCommand(RANDOM, { file: '/d' }, 1024, 2);
+    const command = fioCommand(RANDOM, { file: '/d' }, 1024, 1.5);
     for (const option of [
       ...['--filename=/d', '--ioengine=libaio', '--direct=1', '--iodepth=16'],
-      ...['--runtime=2', '--time_based', '--size=1024'],
+      ...['--runtime=1500ms', '--time_based', '--size=1024'],
     ]) {
       assert.ok(command.includes(option), option);
     }
