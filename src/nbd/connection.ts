@@ -31,6 +31,10 @@ const RECEIVES_PER_WAKE = 16;
 /** Room for so many requests without a payload between two turns; more is taken where it is needed. */
 const REQUESTS_STAGED = 512;
 
+/** From when on a connection is full. qemu-nbd and nbdkit work on 16 commands of one at a time. */
+const FULL_COMMANDS = 8;
+const FULL_BYTES = 512 * 1024;
+
 /** Milliseconds for a server that shuts down to answer what it has. */
 const LEAVE_DEADLINE = 5_000;
 
@@ -89,6 +93,15 @@ export class NbdConnection {
   /** How many commands are in flight. */
   get load(): number {
     return this.#inFlight.count;
+  }
+
+  /**
+   * Whether it has so much to do that another one had better take what comes next. Up to here one is
+   * cheaper than several: what leaves together costs one call and wakes the server once, and so do
+   * the replies.
+   */
+  get full(): boolean {
+    return this.#inFlight.count >= FULL_COMMANDS || this.#inFlight.payloadBytes >= FULL_BYTES;
   }
 
   get alive(): boolean {

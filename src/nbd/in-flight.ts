@@ -36,6 +36,12 @@ export class PendingCommand {
 export class InFlight {
   readonly #commands: PendingCommand[] = [];
   readonly #free: PendingCommand[] = [];
+  #payloadBytes = 0;
+
+  /** How many bytes of data the commands in flight move, either way. */
+  get payloadBytes(): number {
+    return this.#payloadBytes;
+  }
 
   /** How many commands are in flight. */
   get count(): number {
@@ -55,6 +61,7 @@ export class InFlight {
     command.offset = offset;
     command.length = length;
     command.errno = 0;
+    if (carriesData(type)) this.#payloadBytes += length;
     return command;
   }
 
@@ -67,6 +74,7 @@ export class InFlight {
   /** Takes a command out. Do so before it is answered, since the answer may lead to a new one. */
   remove(command: PendingCommand): void {
     command.active = false;
+    if (carriesData(command.type)) this.#payloadBytes -= command.length;
     command.reply = undefined;
     command.readReply = undefined;
     command.extentsReply = undefined;
@@ -92,3 +100,5 @@ export class InFlight {
     extentsReply?.fail(code);
   }
 }
+
+const carriesData = (type: CommandType): boolean => type === Command.READ || type === Command.WRITE;

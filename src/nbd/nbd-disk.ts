@@ -112,6 +112,8 @@ export class NbdDisk implements Disk {
   /** The most that one TRIM, WRITE_ZEROES or BLOCK_STATUS may span. */
   #maxRange: number;
   readonly #connections: NbdConnection[] = [];
+  /** The one that gets the next request, unless it is full. */
+  #current: NbdConnection | undefined;
   #closed: Promise<void> | undefined;
   readonly #full = new AbortController();
   /** Why the server is gone, as the end of a sentence about it. */
@@ -187,14 +189,19 @@ export class NbdDisk implements Disk {
     this.#onLost?.(reason);
   }
 
-  /** The one with the least to do. */
+  /**
+   * One connection takes what comes until it is full, then the one with the least to do is next. So
+   * what comes together leaves together, and still all of them are used.
+   */
   #pick(): NbdConnection | undefined {
+    if (this.#lost !== undefined || this.#closed !== undefined) return undefined;
+    if (this.#current?.full === false) return this.#current;
     let best = this.#connections[0];
-    for (let i = 1; i < this.#connections.length; i++) {
-      const other = this.#connections[i];
-      if (best !== undefined && other !== undefined && other.load < best.load) best = other;
+    for (const connection of this.#connections) {
+      if (best !== undefined && connection.load < best.load) best = connection;
     }
-    return this.#lost !== undefined || this.#closed !== undefined ? undefined : best;
+    this.#current = best;
+    return best;
   }
 
   read(offset: bigint, length: number, reply: ReadReply): void {

@@ -770,7 +770,7 @@ describe('a disk', TIMED, () => {
     assert.deepEqual(withStatus.info, { ...none, canExtents: true });
   });
 
-  it('gives each request to the connection with the least to do', async () => {
+  it('gives what comes to the connection with the least to do, until that is full', async () => {
     const { disk, peers, answers } = several(3);
     assert.equal(disk.connections, 3);
     const ask = (name: string): void => disk.read(0n, 512, answers.read(name, 0n, 512));
@@ -790,12 +790,28 @@ describe('a disk', TIMED, () => {
     assert.deepEqual(await answers.settled(), repeat(36, 'right'));
   });
 
+  it('sends what comes together over one connection, up to eight commands or 512 KiB', async () => {
+    const { disk, peers, answers } = several(3);
+    for (let i = 0; i < 8; i++) disk.read(0n, 512, answers.read(String(i), 0n, 512));
+    const small = (await peers[0]?.take(8)) ?? [];
+    for (const peer of peers) assert.equal(peer.waiting, 0);
+    peers[0]?.answer(small);
+    await until('they are answered', () => answers.left === 0);
+    const long = 512 * 1024;
+    for (let i = 0; i < 3; i++) disk.read(0n, long, answers.read(`long ${i}`, 0n, long));
+    const each = await Promise.all(peers.map((peer) => peer.take(1)));
+    peers.forEach((peer, i) => peer.answer(each[i] ?? []));
+    const all = Object.values(await answers.settled());
+    assert.deepEqual(all, Array<string>(11).fill('right'));
+    await disk.close();
+  });
+
   it('is lost as a whole when one connection is', async () => {
     const { disk, peers, answers, lost } = several(3);
-    for (let i = 0; i < 9; i++) disk.flush(answers.reply(String(i)));
-    await Promise.all(peers.map((peer) => peer.take(3)));
+    for (let i = 0; i < 27; i++) disk.flush(answers.reply(String(i)));
+    await Promise.all(peers.map((peer) => peer.take(9)));
     peers[1]?.close();
-    assert.deepEqual(await answers.settled(), repeat(9, 'EIO'));
+    assert.deepEqual(await answers.settled(), repeat(27, 'EIO'));
     assert.deepEqual(lost, ['closed the connection']);
     await Promise.all(peers.map((peer) => peer.gone()));
 
@@ -820,8 +836,8 @@ describe('a disk', TIMED, () => {
 
   it('is lost when one connection is told of a shutdown, and the others are closed in good order', async () => {
     const { disk, peers, answers, lost } = several(3);
-    for (let i = 0; i < 6; i++) disk.read(0n, 512, answers.read(String(i), 0n, 512));
-    const requests = await Promise.all(peers.map((peer) => peer.take(2)));
+    for (let i = 0; i < 30; i++) disk.read(0n, 512, answers.read(String(i), 0n, 512));
+    const requests = await Promise.all(peers.map((peer) => peer.take(10)));
     peers[0]?.send(simpleReply(requests[0]?.[0]?.cookie ?? 0n, 108));
     await until('it is told', () => lost.length > 0);
     disk.flush(answers.reply('too late'));
@@ -830,7 +846,7 @@ describe('a disk', TIMED, () => {
     peers[1]?.answer(requests[1] ?? []);
     peers[2]?.answer(requests[2] ?? []);
     const all = Object.values(await answers.settled()).toSorted();
-    assert.deepEqual(all, ['EIO', 'ESHUTDOWN', ...Array<string>(5).fill('right')]);
+    assert.deepEqual(all, ['EIO', 'ESHUTDOWN', ...Array<string>(29).fill('right')]);
     for (const peer of peers) {
       assert.equal((await peer.next()).type, 2);
       await peer.gone();
@@ -842,10 +858,10 @@ describe('a disk', TIMED, () => {
 
   it('is lost once, when all connections go at a time', async () => {
     const { disk, peers, answers, lost } = several(4);
-    for (let i = 0; i < 8; i++) disk.flush(answers.reply(String(i)));
-    await Promise.all(peers.map((peer) => peer.take(2)));
+    for (let i = 0; i < 40; i++) disk.flush(answers.reply(String(i)));
+    await Promise.all(peers.map((peer) => peer.take(10)));
     for (const peer of peers) peer.close();
-    assert.deepEqual(await answers.settled(), repeat(8, 'EIO'));
+    assert.deepEqual(await answers.settled(), repeat(40, 'EIO'));
     for (let i = 0; i < 3; i++) await turn();
     assert.deepEqual(lost, ['closed the connection']);
   });
@@ -899,7 +915,7 @@ describe('a disk', TIMED, () => {
 
   it('is closed when all is answered, on all connections', async () => {
     const { disk, peers, answers, lost } = several(3);
-    for (let i = 0; i < 5; i++) disk.read(0n, 512, answers.read(String(i), 0n, 512));
+    for (let i = 0; i < 24; i++) disk.read(0n, 512, answers.read(String(i), 0n, 512));
     const closing = disk.close();
     assert.equal(disk.close(), closing);
     disk.flush(answers.reply('too late'));
@@ -908,9 +924,9 @@ describe('a disk', TIMED, () => {
     disk.addConnection(transport, AGREED);
     await late.gone();
     late.close();
-    for (const [i, peer] of peers.entries()) peer.answer(await peer.take(i === 2 ? 1 : 2));
+    for (const peer of peers) peer.answer(await peer.take(8));
     await closing;
-    assert.deepEqual(answers.all, { ...repeat(5, 'right'), 'too late': 'EIO' });
+    assert.deepEqual(answers.all, { ...repeat(24, 'right'), 'too late': 'EIO' });
     for (const peer of peers) {
       assert.equal((await peer.next()).type, 2);
       await peer.gone();
