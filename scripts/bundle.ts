@@ -1,11 +1,14 @@
 /** `npm run build`, after tsc: makes one file of each command, to dist/bundle/; see bin/launch.cjs. */
 
+import { rm } from 'node:fs/promises';
 import { build } from 'esbuild';
 import { writeCodeCaches } from './code-cache.js';
 
 /** Its URL, by which it finds what lies beside the code, is not there in a CommonJS module. */
 const URL_OF_BUNDLE = `const bundleUrl = require('node:url').pathToFileURL(__filename).href;`;
 
+// V8 tells by the length of a source whether a cache is of it: one that stayed would bring old code along.
+await rm('dist/bundle', { recursive: true, force: true });
 await build({
   entryPoints: ['dist/src/cli/tsnbdfuse.js', 'dist/src/cli/tsnbdkit.js'],
   outdir: 'dist/bundle',

@@ -6,8 +6,8 @@ import { CommandError } from './errors.js';
 /** Loading our own files takes some thirty at once, of which Node says that they are not there. */
 const FEWEST_DESCRIPTORS = 64;
 
-/** @throws CommandError */
-export function checkSurroundings(): void {
+/** @throws CommandError @param limits of this process, for tests */
+export function checkSurroundings(limits = '/proc/self/limits'): void {
   try {
     // Names are taken from there, and the server is started there.
     process.cwd();
@@ -16,10 +16,22 @@ export function checkSurroundings(): void {
       cause: error,
     });
   }
-  const most = /^Max open files +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1];
+  const most = /^Max open files +(\d+)/m.exec(readLimits(limits))?.[1];
   if (most !== undefined && Number(most) < FEWEST_DESCRIPTORS) {
     throw new CommandError(
       `too many open files: only ${most} are allowed; allow more with: ulimit -n 1024`,
     );
+  }
+}
+
+/** There is more that is looked at in there: which mounts there are, and who holds a file. */
+function readLimits(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    throw new CommandError('there is no /proc here; mount it with: mount -t proc proc /proc', {
+      cause: error,
+    });
   }
 }

@@ -12,8 +12,7 @@ const RECEIVES_PER_WAKE = 8;
 
 /**
  * What is a socket becomes one of Node's own, whose bytes need not come by JavaScript on the way to and
- * from TLS: that would take half of the time. Node has none for
- * vsock(7).
+ * from TLS: that would take half of the time. Node has none for vsock(7).
  * @param transport owned from now on, also when it fails; closed when the stream is
  */
 export function streamOver(transport: Transport): Duplex {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { cp, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -57,4 +57,31 @@ describe('bin/', () => {
       });
     });
   }
+});
+
+describe('the build', () => {
+  it('leaves nothing of what V8 made of an earlier source of the same length', async () => {
+    const copy = await mkdtemp(join(tmpdir(), 'tsnbdfuse-build-'));
+    try {
+      const root = fileURLToPath(PACKAGE_ROOT);
+      // Without the addon nothing is mounted.
+      for (const part of ['bin', 'package.json', 'dist/src', 'dist/scripts', 'scripts']) {
+        await cp(join(root, part), join(copy, part), { recursive: true });
+      }
+      await symlink(join(root, 'node_modules'), join(copy, 'node_modules'));
+      const file = join(copy, 'dist', 'src', 'cli', 'main.js');
+      const text = 'print(`tsnbdfuse ';
+      const source = await readFile(file, 'utf8');
+      assert.ok(source.includes(text));
+      for (const word of ['edition1', 'edition2']) {
+        await writeFile(file, source.replace(text, `print(\`${word} `));
+        await run(process.execPath, [join('dist', 'scripts', 'bundle.js')], { cwd: copy });
+        await stat(join(copy, 'dist', 'bundle', 'tsnbdfuse.cache'));
+        const { stdout } = await run(process.execPath, [join(copy, 'bin', 'tsnbdfuse'), '-V']);
+        assert.match(stdout, new RegExp(`^${word} `));
+      }
+    } finally {
+      await rm(copy, { recursive: true });
+    }
+  });
 });
