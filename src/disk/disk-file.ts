@@ -291,7 +291,8 @@ export class DiskFile {
       waiting.push(() => this.#fillGaps(cut, reply));
       return;
     }
-    const gaps = cut.state.gaps();
+    // Somebody else has cut the file meanwhile: what was written since is not known here.
+    const gaps = cut === this.#cut ? cut.state.gaps() : [];
     if (gaps.length === 0) {
       reply.done(0);
       return;

@@ -149,9 +149,10 @@ export class Stream {
     if (index >= 0) this.#dropFrom(index);
   }
 
-  /** What was read ahead is given to nobody any more. */
+  /** What was read ahead is given to nobody any more, and it follows nobody. */
   forget(): void {
-    if (this.#chunks.length > 0) this.#dropFrom(0);
+    this.#dropFrom(0);
+    this.next = -1n;
   }
 
   /** It follows another reader from now on, whose first read this is. */

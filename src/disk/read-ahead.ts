@@ -71,14 +71,20 @@ export class ReadAheadDisk implements Disk {
     const stream = this.#started ? this.#follow(offset, length) : undefined;
     if (stream === undefined) {
       this.#disk.read(offset, length, reply);
-    } else if (stream.holds(offset) || (this.#far && stream.habit >= HABIT_BYTES)) {
-      stream.read(offset, length, reply);
-      this.#sweepLater();
-    } else if (this.#timing || !timeToMeasure(stream)) {
-      this.#disk.read(offset, length, reply);
-    } else {
+    } else if (stream.holds(offset)) {
+      this.#readAhead(stream, offset, length, reply);
+    } else if (!this.#timing && timeToMeasure(stream)) {
       this.#timedRead(offset, length, reply);
+    } else if (this.#far && stream.habit >= HABIT_BYTES) {
+      this.#readAhead(stream, offset, length, reply);
+    } else {
+      this.#disk.read(offset, length, reply);
     }
+  }
+
+  #readAhead(stream: Stream, offset: bigint, length: number, reply: ReadReply): void {
+    stream.read(offset, length, reply);
+    this.#sweepLater();
   }
 
   /**
@@ -184,7 +190,7 @@ export class ReadAheadDisk implements Disk {
   }
 }
 
-/** When it has become a habit, and now and then, as the disk may come nearer. */
+/** Each reader anew, as the disk may come nearer, and one that is near now and then. */
 const timeToMeasure = ({ reads }: Stream): boolean => reads === 2 || reads % 16 === 0;
 
 class Change implements Reply {

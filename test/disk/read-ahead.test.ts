@@ -191,6 +191,38 @@ describe('ReadAheadDisk', () => {
     await readOn(ahead, disk.content, MIB, 4 * MIB);
   });
 
+  it('reads nothing ahead of who has it forget before each read, as O_DIRECT does', async () => {
+    const disk = filled(16 * MIB);
+    const ahead = started(disk, clock(true));
+    await readOn(ahead, disk.content, 0, 2 * MIB);
+    disk.log.length = 0;
+    for (let at = 4 * MIB; at < 12 * MIB; at += MIB) {
+      ahead.forget();
+      const got = await readDisk(ahead, BigInt(at), MIB);
+      assert.ok(got.equals(disk.content.subarray(at, at + MIB)));
+    }
+    assert.deepEqual(
+      reads(disk),
+      Array.from({ length: 8 }, (_, i) => [(4 + i) * MIB, MIB]),
+    );
+  });
+
+  it('leaves a disk alone that has come nearer, from the next reader on', async () => {
+    const disk = filled(16 * MIB);
+    let time = 0;
+    let took = 10;
+    const ahead = started(disk, () => (time += took));
+    await readOn(ahead, disk.content, 0, 2 * MIB);
+    assert.ok(
+      reads(disk).some(([at]) => at >= 2 * MIB),
+      'far at first',
+    );
+    took = 0;
+    disk.log.length = 0;
+    await readOn(ahead, disk.content, 10 * MIB, 14 * MIB);
+    assert.equal(reads(disk).length, 32);
+  });
+
   it('tells an error to who asks for that place, and goes on', async () => {
     const disk = filled(4 * MIB);
     const ahead = started(disk, clock(true));

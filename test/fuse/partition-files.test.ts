@@ -324,6 +324,30 @@ describe('partitions as files', () => {
       assert.deepEqual([3, 4, 20].map(at), ['\0\0\0\0', 'disk', 'two.']);
     });
 
+    it('zero nothing more for who had to wait, when another one has cut the file since', () => {
+      node('disk').file.truncated(OWNER);
+      write('disk', 30 * SECTOR, Buffer.from('disk'));
+      node('disk1').file.truncated(OWNER);
+      write('disk1', 5 * SECTOR, Buffer.from('part'));
+      let zeroed = (): void => undefined;
+      const zero = disk.zero.bind(disk);
+      disk.zero = (...all) => (zeroed = () => zero(...all));
+      const codes: number[] = [];
+      const reply = { done: (code: number): void => void codes.push(code) };
+      node('disk1').file.releaseHandle(OWNER, true, reply);
+      node('disk').file.releaseHandle(OWNER, true, reply);
+      disk.zero = zero;
+      const next = OWNER + 1n;
+      node('disk').file.truncated(next);
+      write('disk', 20 * SECTOR, Buffer.from('next'));
+      zeroed();
+      assert.deepEqual(codes, [0, 0]);
+      assert.equal(at(20), 'next');
+      assert.equal(at(15), 'old ', 'that is the gap of who has cut it last');
+      node('disk').file.releaseHandle(next, true, reply);
+      assert.deepEqual([15, 20].map(at), ['\0\0\0\0', 'next']);
+    });
+
     it('zero for each what it has skipped, where two are cut', () => {
       node('disk').file.truncated(OWNER);
       node('disk1').file.truncated(OWNER);
