@@ -151,7 +151,8 @@ export class Stream {
 
   /** What was read ahead is given to nobody any more, and it follows nobody. */
   forget(): void {
-    this.#dropFrom(0);
+    // Before each read of some, who read nothing ahead.
+    if (this.#chunks.length > 0) this.#dropFrom(0);
     this.next = -1n;
   }
 

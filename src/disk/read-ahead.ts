@@ -57,7 +57,7 @@ export class ReadAheadDisk implements Disk {
     this.#streams = Array.from({ length: STREAMS }, () => new Stream(disk, this.#memory));
   }
 
-  /** Reads ahead from now on. Before that all goes straight on. */
+  /** Reads ahead from now on. Before that all goes straight on. No change of the disk may be under way. */
   start(): void {
     this.#started = true;
   }
@@ -163,6 +163,7 @@ export class ReadAheadDisk implements Disk {
 
   /** The reply for what changes a range; those that are done are used again. */
   #changing(offset: bigint, length: bigint, reply: Reply): Reply {
+    if (!this.#started) return reply;
     const change = this.#changes.pop() ?? new Change((done) => this.#changed(done));
     change.offset = offset;
     change.end = offset + length;
