@@ -5,15 +5,16 @@ import { traceMain } from '../trace.js';
 import { main } from './main.js';
 
 const [, calledAs = '', ...args] = process.argv;
+// Milliseconds.
+const LAST_RESORT = 1_000;
+
 void main(args, basename(calledAs)).then((status) => {
   process.exitCode = status;
+  // All that held the event loop is closed by now, so that the process ends by itself. Were anything
+  // forgotten (a bug that this trace helps to find), a user should not have to look at a command that
+  // has done its work and does not return. The timer itself holds nothing.
+  setTimeout(() => {
+    traceMain('still holding the event loop: %o', process.getActiveResourcesInfo());
+    process.exit();
+  }, LAST_RESORT).unref();
 });
-
-// All that held the event loop is closed by now, so that the process ends by itself. Were anything
-// forgotten (a bug that this trace helps to find), a user should not have to look at a command that
-// has done its work and does not return. The timer itself holds nothing.
-const LAST_RESORT = 1_000;
-setTimeout(() => {
-  traceMain('still holding the event loop: %o', process.getActiveResourcesInfo());
-  process.exit();
-}, LAST_RESORT).unref();

@@ -235,14 +235,15 @@ async function main(args: readonly string[]): Promise<number> {
 
 const say = (message: string): void => tell(message, 'tsnbdkit');
 
+// Milliseconds.
+const LAST_RESORT = 1_000;
+
 void main(process.argv.slice(2)).then((status) => {
   process.exitCode = status;
+  // All that held the event loop is closed by now. Were anything forgotten, whoever waits for us should
+  // not have to look at a server that has done its work and does not go. The timer itself holds nothing.
+  setTimeout(() => {
+    traceServer('still holding the event loop: %o', process.getActiveResourcesInfo());
+    process.exit();
+  }, LAST_RESORT).unref();
 });
-
-// All that held the event loop is closed by now. Were anything forgotten, whoever waits for us should
-// not have to look at a server that has done its work and does not go. The timer itself holds nothing.
-const LAST_RESORT = 1_000;
-setTimeout(() => {
-  traceServer('still holding the event loop: %o', process.getActiveResourcesInfo());
-  process.exit();
-}, LAST_RESORT).unref();
