@@ -66,7 +66,7 @@ describe('several at once', requires(NEEDED), () => {
         it(`${name}, --cache=${cache}, ${grain === 1 ? 'bytes' : 'pages'}`, async () => {
           await prepare(place, size);
           await mounted([`--cache=${cache}`, 'disk.raw', '[', ...server, ']'], () =>
-            exercise(place, { seed, steps: STEPS, workers: WORKERS, grain }),
+            exercise(place, { seed, steps: STEPS, workers: WORKERS, grain, cache }),
           );
         });
       }

@@ -1,12 +1,13 @@
 """Does the same random things to a mounted file and to a plain one, and compares what it sees.
 
-    python3 exerciser.py FILE MODEL SEED STEPS [--grain BYTES] [--no-direct] [--read-only]
+    python3 exerciser.py FILE MODEL SEED STEPS [--grain BYTES] [--map-grain BYTES] [--no-direct] [--read-only]
     python3 exerciser.py FILE MODEL SEED check
 
 Several may run at once on the same two files. Whatever touches a range holds a lock on that range of the
 model, so that both files are changed and compared with nobody in between; the grain is what the bounds of
 the lock are rounded to. With 4096 each page belongs to one at a time, which page cache and O_DIRECT need
 to agree with each other; with 1 the ranges of several meet within a page, and within a block of the server.
+The map grain is the same for what is written by mmap, where that needs more.
 
 `check`, when all are done, compares all of both, and the holes with the content. It is a child of the
 test, since a process that touches a mount that it serves would hang; and Python, since it needs mmap(2).
@@ -73,6 +74,7 @@ class Worker:
     def __init__(self, args):
         self.path = args.file
         self.grain = args.grain
+        self.map_grain = args.map_grain or args.grain
         self.random = random.Random(args.seed)
         self.model = os.open(args.model, os.O_RDWR)
         self.size = os.fstat(self.model).st_size
@@ -108,8 +110,9 @@ class Worker:
         if os.fstat(self.fd).st_size != self.size:
             raise AssertionError(f'the file has {os.fstat(self.fd).st_size} bytes')
 
-    def locked(self, at, length, how=fcntl.LOCK_EX):
-        return Lock(self.model, at - at % self.grain, at + length, self.grain, how)
+    def locked(self, at, length, how=fcntl.LOCK_EX, grain=None):
+        grain = grain or self.grain
+        return Lock(self.model, at - at % grain, at + length, grain, how)
 
     def whole(self, how=fcntl.LOCK_EX):
         return Lock(self.model, 0, self.size, 1, how)
@@ -168,7 +171,7 @@ class Worker:
         data = self.data(length)
         sync = self.random.random() < 0.5
         self.say(f'write {length} at {at} by mmap, {"with" if sync else "without"} msync')
-        with self.locked(at, length):
+        with self.locked(at, length, grain=self.map_grain):
             area, skip = self.map(at, length)
             with area:
                 area[skip:] = data
@@ -328,6 +331,7 @@ def main():
     parser.add_argument('seed', type=int)
     parser.add_argument('steps')
     parser.add_argument('--grain', type=int, default=PAGE)
+    parser.add_argument('--map-grain', type=int)
     parser.add_argument('--no-direct', action='store_true')
     parser.add_argument('--read-only', action='store_true')
     args = parser.parse_args()

@@ -32,6 +32,8 @@ export interface Exercise {
   readonly workers?: number;
   /** Of what size are the pieces that belong to one worker at a time: a page if not said. */
   readonly grain?: 1 | typeof PAGE;
+  /** The mode of the mount, if it is mounted with one. */
+  readonly cache?: (typeof CACHES)[number];
   readonly readOnly?: boolean;
   /** The mounted file. */
   readonly file?: string;
@@ -48,7 +50,7 @@ export async function prepare(place: Workplace, size: number): Promise<Buffer> {
 
 /** @throws Error that tells what differs from `model`, and how to see it again */
 export async function exercise(place: Workplace, how: Exercise): Promise<void> {
-  const { workers = 1, grain = PAGE, readOnly = false, file = 'disk.raw' } = how;
+  const { workers = 1, grain = PAGE, cache, readOnly = false, file = 'disk.raw' } = how;
   const steps = Number(STEPS ?? how.steps);
   const deadline = START_DEADLINE + steps * STEP_DEADLINE;
   const flags = [
@@ -56,6 +58,10 @@ export async function exercise(place: Workplace, how: Exercise): Promise<void> {
     String(grain),
     // Where page cache and O_DIRECT meet in one page, nobody promises that they agree.
     ...(grain < PAGE ? ['--no-direct'] : []),
+    // Without the cache every write(2) is as with O_DIRECT, and a page that is mapped is in the page cache all
+    // the same. The kernel writes the page back and drops it around such a write, but holds off nobody who
+    // makes it dirty in between: then the page goes back whole, with what it had of the bytes of the write.
+    ...(cache === 'none' ? ['--map-grain', String(PAGE)] : []),
     ...(readOnly ? ['--read-only'] : []),
   ];
   const run = (seed: number, what: string): Promise<string> =>
