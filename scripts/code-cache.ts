@@ -41,7 +41,10 @@ async function rehearse(folder: string): Promise<void> {
   const runs = (): boolean => child.exitCode === null && child.signalCode === null;
   const late = performance.now() + DEADLINE;
   while (runs() && !existsSync(pidfile) && performance.now() < late) await delay(LOOK_INTERVAL);
-  if (runs() && existsSync(pidfile)) await useDisk(disk);
+  if (runs() && existsSync(pidfile)) {
+    const used = useDisk(disk).catch(() => undefined);
+    await Promise.race([used, delay(late - performance.now(), undefined, { ref: false })]);
+  }
   for (const signal of ['SIGTERM', 'SIGTERM', 'SIGKILL'] as const) {
     if (!runs()) break;
     child.kill(signal);

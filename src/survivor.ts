@@ -41,7 +41,7 @@ if [ -n "$1" ]; then rm -rf -- "$1"; fi
 tries=0
 while [ -n "$2" ] && [ $tries -lt 20 ]; do
   case $( (: <"$2") 2>&1) in
-    *'not connected'*)
+    *'not connected')
       umount -l "$2" || fusermount3 -u -z "$2"
       exit
   esac
