@@ -17,7 +17,13 @@ before(async () => {
   place = await Workplace.create();
 });
 afterEach(async () => {
-  for (const pid of (await place.processes()).keys()) process.kill(pid, 'SIGTERM');
+  for (const pid of (await place.processes()).keys()) {
+    try {
+      process.kill(pid, 'SIGTERM');
+    } catch {
+      // It ended while the others were looked for.
+    }
+  }
   await place.nothingLeft();
 });
 after(() => place.remove());

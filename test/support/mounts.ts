@@ -100,8 +100,8 @@ export class Running {
           resolve({ status, signal, stdout: this.stdout, stderr: this.stderr });
         };
         // The pipes are closed when all that was said is here, but not while a process that was left
-        // behind holds them.
-        const enough = setTimeout(tell, DRAIN);
+        // behind holds them. On a busy machine the time may be over before they were looked at.
+        const enough = setTimeout(() => setImmediate(tell), DRAIN);
         child.on('close', tell);
       });
     });
