@@ -329,10 +329,15 @@ class DiskMount implements Mount {
   }
 
   async save(): Promise<boolean> {
-    for (const { name } of this.#files.tree.files()) {
-      if ((await this.#own?.save(name)) !== true) return false;
+    const { tree } = this.#files;
+    const listed = new Set(tree.entries().map(({ id }) => id));
+    let all = true;
+    for (const { id, name } of tree.files()) {
+      // No path leads to a partition that is gone: its name may be another one's by now.
+      const reachable = !tree.isDirectory || listed.has(id);
+      if (!reachable || (await this.#own?.save(name)) !== true) all = false;
     }
-    return true;
+    return all;
   }
 
   async abort(): Promise<void> {
