@@ -3,24 +3,24 @@
 import { HEADROOM } from './disk.js';
 import type { Disk, ReadReply } from './disk.js';
 
-/** The most that is read ahead with one request. */
-export const CHUNK_BYTES = 512 * 1024;
-
 /** The memory of chunks: so many at the most, used again. */
 export class ChunkMemory {
   readonly #most: number;
+  readonly #bytes: number;
   readonly #free: Buffer[] = [];
   #taken = 0;
 
-  constructor(most: number) {
+  /** @param bytes that a chunk has at the most */
+  constructor(most: number, bytes: number) {
     this.#most = most;
+    this.#bytes = bytes;
   }
 
   /** Room for a chunk behind HEADROOM bytes, or undefined where all is taken. */
   take(): Buffer | undefined {
     if (this.#taken === this.#most) return undefined;
     this.#taken++;
-    return this.#free.pop() ?? Buffer.allocUnsafeSlow(HEADROOM + CHUNK_BYTES);
+    return this.#free.pop() ?? Buffer.allocUnsafeSlow(HEADROOM + this.#bytes);
   }
 
   give(bytes: Buffer): void {
@@ -57,7 +57,7 @@ export class Chunk {
   /**
    * Asks the disk for it.
    * @param bytes taken from the memory
-   * @param length at most CHUNK_BYTES
+   * @param length at most what the memory has for one
    */
   constructor(disk: Disk, memory: ChunkMemory, bytes: Buffer, offset: bigint, length: number) {
     this.#disk = disk;

@@ -2,9 +2,11 @@
 
 import { HEADROOM } from './disk.js';
 import type { Disk, ReadReply } from './disk.js';
-import { CHUNK_BYTES, Chunk } from './read-ahead-chunk.js';
+import { Chunk } from './read-ahead-chunk.js';
 import type { ChunkMemory } from './read-ahead-chunk.js';
 
+/** The most that is read ahead with one request. */
+export const CHUNK_BYTES = 512 * 1024;
 /** How far is read ahead at first, and at the most; twice as far each time that a reader had to wait. */
 const FIRST_WINDOW = 512 * 1024;
 const LARGEST_WINDOW = 12 * CHUNK_BYTES;

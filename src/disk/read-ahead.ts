@@ -1,6 +1,8 @@
 /**
- * A disk that reads ahead of sequential readers, where the disk below is far away. The kernel keeps
- * only 128 KiB under way for an ordinary user's mount, after which it waits for a whole round trip.
+ * A disk that reads ahead of sequential readers, and around small reads, where the disk below is far
+ * away. The kernel keeps only 128 KiB under way for an ordinary user's mount, after which it waits for a
+ * whole round trip, and of a page that is written in part, or of a file system's tables, it asks for
+ * each page alone.
  *
  * What was read ahead is kept until it is taken, but does not outlive a change of its place: when a write
  * is answered it is dropped, also what was asked for meanwhile and is still on its way.
@@ -16,7 +18,8 @@ import type {
   ZeroOptions,
 } from './disk.js';
 import { ChunkMemory } from './read-ahead-chunk.js';
-import { Stream } from './read-ahead-stream.js';
+import { CHUNK_BYTES, Stream } from './read-ahead-stream.js';
+import { Surroundings } from './read-around.js';
 
 /** How many sequential readers are followed at once. */
 const STREAMS = 4;
@@ -30,19 +33,28 @@ const MOST_CHUNKS = 14;
  */
 const FAR_LATENCY = 0.7;
 const FAR_PER_BYTE = 3e-6;
+/** And so far that it is worth to fetch what stands around a small read; in milliseconds. */
+const AROUND_LATENCY = 2;
+/** One in so many of the reads that go on with nothing is timed. */
+const TIME_EVERY = 16;
 /** Milliseconds after which what a reader has not come back for is dropped. */
 const PATIENCE = 2000;
 
 export class ReadAheadDisk implements Disk {
   readonly info: DiskInfo;
   readonly #disk: Disk;
-  readonly #memory = new ChunkMemory(MOST_CHUNKS);
+  readonly #memory = new ChunkMemory(MOST_CHUNKS, CHUNK_BYTES);
   readonly #streams: Stream[];
+  readonly #around: Surroundings;
   readonly #now: () => number;
-  /** The last sequential read that was timed took long. */
+  /** The last read that was timed took long. */
   #far = false;
+  #farther = false;
   #timing = false;
   #started = false;
+  #follows = false;
+  /** How many reads went on with nothing. */
+  #leaps = 0;
   readonly #changes: Change[] = [];
   #sweep: NodeJS.Timeout | undefined;
 
@@ -55,28 +67,48 @@ export class ReadAheadDisk implements Disk {
     this.info = disk.info;
     this.#now = now;
     this.#streams = Array.from({ length: STREAMS }, () => new Stream(disk, this.#memory));
+    this.#around = new Surroundings(disk);
   }
 
-  /** Reads ahead from now on. Before that all goes straight on. No change of the disk may be under way. */
-  start(): void {
+  /**
+   * Reads around small reads from now on, and ahead of sequential ones unless the kernel does. Before that
+   * all goes straight on. No change of the disk may be under way.
+   */
+  start({ ahead }: { readonly ahead: boolean }): void {
     this.#started = true;
+    this.#follows = ahead;
   }
 
   /** Nothing that was read before this call is given to anybody: others may have changed the disk. */
   forget(): void {
     for (const stream of this.#streams) stream.forget();
+    this.#around.forget();
   }
 
   read(offset: bigint, length: number, reply: ReadReply): void {
-    const stream = this.#started ? this.#follow(offset, length) : undefined;
+    const stream = this.#follows ? this.#follow(offset, length) : undefined;
     if (stream === undefined) {
-      this.#disk.read(offset, length, reply);
+      this.#readAround(offset, length, reply);
     } else if (stream.holds(offset)) {
       this.#readAhead(stream, offset, length, reply);
     } else if (!this.#timing && timeToMeasure(stream)) {
       this.#timedRead(offset, length, reply);
     } else if (this.#far && stream.habit >= HABIT_BYTES) {
       this.#readAhead(stream, offset, length, reply);
+    } else {
+      this.#readAround(offset, length, reply);
+    }
+  }
+
+  #readAround(offset: bigint, length: number, reply: ReadReply): void {
+    if (!this.#started) {
+      this.#disk.read(offset, length, reply);
+    } else if (this.#around.give(offset, length, reply)) {
+      // It was there.
+    } else if (!this.#timing && this.#leaps++ % TIME_EVERY === 0) {
+      this.#timedRead(offset, length, reply);
+    } else if (this.#farther && this.#around.fetch(offset, length, reply)) {
+      this.#sweepLater();
     } else {
       this.#disk.read(offset, length, reply);
     }
@@ -115,7 +147,9 @@ export class ReadAheadDisk implements Disk {
     this.#timing = true;
     const took = (): void => {
       this.#timing = false;
-      this.#far = this.#now() - start > FAR_LATENCY + FAR_PER_BYTE * length;
+      const latency = this.#now() - start - FAR_PER_BYTE * length;
+      this.#far = latency > FAR_LATENCY;
+      this.#farther = latency > AROUND_LATENCY;
     };
     this.#disk.read(offset, length, {
       data(bytes, at, owner) {
@@ -134,7 +168,7 @@ export class ReadAheadDisk implements Disk {
     if (this.#sweep !== undefined) return;
     this.#sweep = setTimeout(() => {
       this.#sweep = undefined;
-      let left = false;
+      let left = this.#around.sweep();
       for (const stream of this.#streams) left = stream.sweep() || left;
       if (left) this.#sweepLater();
       else this.#memory.trim();
@@ -173,6 +207,7 @@ export class ReadAheadDisk implements Disk {
 
   #changed(change: Change): void {
     for (const stream of this.#streams) stream.drop(change.offset, change.end);
+    this.#around.drop(change.offset, change.end);
     this.#changes.push(change);
   }
 

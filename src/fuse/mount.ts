@@ -207,7 +207,8 @@ class DiskMount implements Mount {
     try {
       this.#own = await OwnMount.of(path);
       // Where the kernel can be made to read ahead far enough, that costs less.
-      if (this.#own === undefined || !canTune(this.#own.device)) this.#ahead?.start();
+      const ahead = this.#own === undefined || !canTune(this.#own.device);
+      if (ahead || far) this.#ahead?.start({ ahead });
       if (this.#own !== undefined) this.#mender = new SizeMender(this.#own);
       const sizeKnown = await this.#serve(
         fd,

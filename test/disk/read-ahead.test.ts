@@ -72,7 +72,7 @@ async function readOn(disk: ReadAheadDisk, content: Buffer, from: number, to: nu
 
 function started(disk: MemoryDisk, now: () => number): ReadAheadDisk {
   const ahead = new ReadAheadDisk(disk, now);
-  ahead.start();
+  ahead.start({ ahead: true });
   return ahead;
 }
 
@@ -258,6 +258,12 @@ describe('ReadAheadDisk', () => {
           }
           if (pick(20) === 0) readers[i] = pick(size);
         }
+        for (let n = pick(6); n > 0; n--) {
+          // Small, close to one another and to what changes below.
+          const at = Math.min((readers[0] ?? 0) + pick(MIB), size - 1);
+          const length = Math.min(1 + pick(20_000), size - at);
+          readings.push({ at, got: readDisk(ahead, BigInt(at), length) });
+        }
         for (const { at, got } of readings) {
           jobs.push(
             got.then((bytes) =>
@@ -289,6 +295,124 @@ describe('ReadAheadDisk', () => {
       await ahead.close();
     });
   }
+
+  describe('around small reads', () => {
+    const PAGE = 4 * KIB;
+
+    /** Reads pages of a disk in an order that no sequential reader has, and compares them. */
+    async function readPages(ahead: ReadAheadDisk, disk: MemoryDisk, pages: number[]) {
+      for (const page of pages) {
+        const got = await readDisk(ahead, BigInt(page * PAGE), PAGE);
+        assert.ok(got.equals(disk.content.subarray(page * PAGE, (page + 1) * PAGE)), `${page}`);
+      }
+    }
+
+    /** The pages of each block of 64 KiB, every fifth one, backwards. */
+    const scattered = (blocks: number[]): number[] =>
+      blocks.flatMap((block) => [15, 10, 5, 0].map((page) => block * 16 + page));
+
+    it('fetches what stands around them, once', async () => {
+      const disk = filled(16 * MIB);
+      const ahead = started(disk, clock(true));
+      // The first one is timed.
+      await readPages(ahead, disk, [1000]);
+      disk.log.length = 0;
+      await readPages(ahead, disk, scattered([9, 4, 30, 17]));
+      assert.deepEqual(
+        reads(disk),
+        [9, 4, 30, 17].map((block) => [block * 64 * KIB, 64 * KIB]),
+      );
+    });
+
+    it('does so as well where the kernel reads ahead itself', async () => {
+      const disk = filled(16 * MIB);
+      const ahead = new ReadAheadDisk(disk, clock(true));
+      ahead.start({ ahead: false });
+      await readPages(ahead, disk, [1000]);
+      disk.log.length = 0;
+      await readPages(ahead, disk, scattered([9, 4]));
+      assert.equal(reads(disk).length, 2);
+      disk.log.length = 0;
+      await readOn(ahead, disk.content, 4 * MIB, 8 * MIB);
+      assert.equal(reads(disk).length, 32);
+    });
+
+    it('leaves a disk alone that is near', async () => {
+      const disk = filled(4 * MIB);
+      await readPages(started(disk, clock(false)), disk, scattered([9, 4, 30]));
+      assert.ok(reads(disk).every(([, length]) => length === PAGE));
+    });
+
+    it('reads no further than the disk, and leaves alone what lies across', async () => {
+      const disk = filled(MIB + 5000);
+      const ahead = started(disk, clock(true));
+      await readPages(ahead, disk, [100]);
+      const tail = await readDisk(ahead, BigInt(MIB + 4096), 904);
+      assert.ok(tail.equals(disk.content.subarray(MIB + 4096)));
+      const across = await readDisk(ahead, BigInt(64 * KIB - 512), 1024);
+      assert.ok(across.equals(disk.content.subarray(64 * KIB - 512, 64 * KIB + 512)));
+      assert.deepEqual(reads(disk).slice(1), [
+        [MIB, 5000],
+        [64 * KIB - 512, 1024],
+      ]);
+    });
+
+    it('gives up where nobody comes back for it, and tries again now and then', async () => {
+      const disk = filled(64 * MIB);
+      const ahead = started(disk, clock(true));
+      // A page of each block, backwards.
+      await readPages(
+        ahead,
+        disk,
+        Array.from({ length: 1000 }, (_, i) => (1023 - i) * 16 + 3),
+      );
+      const around = reads(disk).filter(([, length]) => length > PAGE).length;
+      assert.ok(around >= 10 && around < 30, `${around} of 1000`);
+    });
+
+    for (const [what, change] of [
+      ['write', (disk: ReadAheadDisk, at: bigint) => writeDisk(disk, at, Buffer.alloc(512, 1))],
+      ['zero', (disk: ReadAheadDisk, at: bigint) => zeroDisk(disk, at, 512n)],
+      ['trim', (disk: ReadAheadDisk, at: bigint) => trimDisk(disk, at, 512n)],
+    ] as const) {
+      it(`keeps nothing that a ${what} has changed, or may have`, async () => {
+        const disk = new ServerlikeDisk({ size: 4 * MIB });
+        const ahead = started(disk, clock(true));
+        await readPages(ahead, disk, [1000, 170]);
+        await change(ahead, BigInt(163 * PAGE));
+        await readPages(ahead, disk, [163, 162]);
+        // The server has read what stands around before the change, and answers after it.
+        disk.holding = true;
+        const changed = change(ahead, BigInt(500 * PAGE));
+        const during = readDisk(ahead, BigInt(502 * PAGE), PAGE);
+        const [make, ...answers] = disk.held.splice(0);
+        make?.();
+        await changed;
+        answers.forEach((answer) => answer());
+        disk.holding = false;
+        await during;
+        await readPages(ahead, disk, [500, 503]);
+      });
+    }
+
+    it('gives nothing from before it was told to forget', async () => {
+      const disk = filled(4 * MIB);
+      const ahead = started(disk, clock(true));
+      await readPages(ahead, disk, [1000, 170]);
+      disk.content.fill(9);
+      ahead.forget();
+      await readPages(ahead, disk, [171, 169]);
+    });
+
+    it('tells an error to who asks for that place, and to nobody else', async () => {
+      const disk = filled(4 * MIB);
+      const ahead = started(disk, clock(true));
+      await readPages(ahead, disk, [1000]);
+      disk.failNext.set('read', errno.EIO);
+      // The one that asks reads alone, where what stands around cannot be read.
+      await readPages(ahead, disk, [170, 165, 160]);
+    });
+  });
 
   it('lends nothing that somebody else still needs', () => {
     const disk = filled(4 * MIB);
