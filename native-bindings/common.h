@@ -82,6 +82,7 @@ napi_value start_work(napi_env env, struct async_work *work, const char *name, a
 bool define(napi_env env, napi_value exports, const char *name, napi_callback function);
 bool define_io(napi_env env, napi_value exports);
 bool define_poll(napi_env env, napi_value exports);
+bool define_busy_poll(napi_env env, napi_value exports);
 bool define_socket(napi_env env, napi_value exports);
 bool define_descriptor(napi_env env, napi_value exports);
 bool define_fuse(napi_env env, napi_value exports);

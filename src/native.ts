@@ -31,6 +31,15 @@ export interface Native {
    */
   PollWatcher: new (fd: number, callback: (status: number, events: number) => void) => PollWatcher;
 
+  /**
+   * From now on the event loop of this thread looks for events for a moment before it sleeps, as long as
+   * its sleeps are short; see busy-poll.c. Once for each thread.
+   * @param microseconds how long at most
+   * @param inFlight its first element is looked at each time: how many requests are under way
+   * @param most with more of them it sleeps at once, as there is enough to be done by others
+   */
+  busyPoll(microseconds: number, inFlight: Int32Array, most: number): number;
+
   read(fd: number, bytes: Uint8Array, start: number, length: number): number;
   write(fd: number, bytes: Uint8Array, start: number, length: number): number;
   /**

@@ -683,6 +683,92 @@ describe('PollWatcher', () => {
   });
 });
 
+describe('busyPoll', () => {
+  let place: Workplace;
+  before(async () => {
+    place = await Workplace.create();
+  });
+  after(() => place.remove());
+
+  /** What a program prints whose event loop looks for events before it sleeps, when it has ended by itself. */
+  const run = (body: string): Promise<string> =>
+    place.ok(process.execPath, [
+      '-e',
+      `const native = require(process.argv[1]);
+       const inFlight = new Int32Array(1);
+       console.log(native.busyPoll(100, inFlight, 1));
+       ${body}`,
+      ADDON,
+    ]);
+
+  it(
+    'loses no event, whether it looks for them or sleeps, and holds no event loop open',
+    TIMED,
+    async () => {
+      // Two threads send a number to and fro, at once, so that sleeps are short, and now and then late.
+      const said = await run(`
+      const { Worker } = require('node:worker_threads');
+      const ROUNDS = 3000;
+      const out = new Int32Array(2);
+      native.socketpair(out);
+      const echo = (fd, next) => {
+        const bytes = Buffer.alloc(4);
+        const watcher = new native.PollWatcher(fd, () => {
+          if (native.read(fd, bytes, 0, 4) !== 4) throw new Error('short');
+          const answer = next(bytes.readUInt32LE());
+          if (answer === undefined) return watcher.close();
+          bytes.writeUInt32LE(answer);
+          native.write(fd, bytes, 0, 4);
+          if (answer > ROUNDS) watcher.close();
+        });
+        watcher.start(1);
+      };
+      const code = \`
+        const { workerData } = require('node:worker_threads');
+        const native = require(workerData.addon);
+        native.busyPoll(100, new Int32Array(1), 1);
+        (\${echo})(workerData.fd, (number) => {
+          if (number % 500 === 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+          return number + 1;
+        });\`.replace('ROUNDS', String(ROUNDS));
+      new Worker(code, { eval: true, workerData: { addon: process.argv[1], fd: out[1] } });
+      let last = 0;
+      echo(out[0], (number) => {
+        if (number !== last + 1) throw new Error(number + ' after ' + last);
+        last = number + 1;
+        // With too much under way it sleeps at once.
+        inFlight[0] = number % 100 < 20 ? 2 : 0;
+        return number > ROUNDS ? undefined : last;
+      });
+      native.write(out[0], Buffer.alloc(4), 0, 4);
+      process.on('exit', () => console.log(last > ROUNDS));`);
+      assert.equal(said, '0\ntrue\n');
+    },
+  );
+
+  it('leaves timers and other work their turns', TIMED, async () => {
+    const said = await run(`
+      let ticks = 0;
+      const timer = setInterval(() => {
+        if (++ticks === 20) clearInterval(timer);
+      }, 1);
+      require('node:fs').readFile('/proc/self/comm', () => setImmediate(() => console.log('read')));
+      process.on('exit', () => console.log(ticks));`);
+    assert.equal(said, '0\nread\n20\n');
+  });
+
+  it('wants its arguments as they should be', () => {
+    const word = new Int32Array(1);
+    assert.throws(() => call('busyPoll'), TypeError);
+    assert.throws(() => call('busyPoll', 1, [0], 1), TypeError);
+    assert.throws(() => call('busyPoll', 1, new Uint8Array(4), 1), TypeError);
+    assert.throws(() => call('busyPoll', 1, new Int32Array(0), 1), RangeError);
+    assert.throws(() => call('busyPoll', -1, word, 1), RangeError);
+    assert.throws(() => call('busyPoll', '1', word, 1), TypeError);
+    assert.throws(() => call('busyPoll', 1, word, 2 ** 31), RangeError);
+  });
+});
+
 describe('Unix sockets', () => {
   let place: Workplace;
   before(async () => {
@@ -1256,6 +1342,7 @@ describe('worker threads', () => {
     };
     let calls = 0;
     const kept = [];
+    native.busyPoll(50, new Int32Array(1), 1);
     for (let i = 0; i < 10; i++) {
       kept.push(watch(1), watch(0));
       watch(0);

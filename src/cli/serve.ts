@@ -3,6 +3,7 @@
 import { constants } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { errnoText } from '../errno.js';
+import { native } from '../native.js';
 import { checkMountpoint, partitionsNeedDirectory, unmountCommand } from '../fuse/mountpoint.js';
 import type { Mountpoint } from '../fuse/mountpoint.js';
 import type { Mount, MountEnd } from '../fuse/mount.js';
@@ -25,6 +26,13 @@ import type { Interruptions } from './signals.js';
 const CLOSE_DEADLINE = 12_000;
 /** Milliseconds for what is in the page cache when a mount is detached. */
 const SYNC_DEADLINE = 10_000;
+/**
+ * Microseconds that the event loop looks for the next event before it sleeps, and with how many requests
+ * under way at the most. With more there is enough to do for all processors, and a thread that does not
+ * sleep takes one from the server or from who asks.
+ */
+const BUSY_POLL = 60;
+const BUSY_POLL_REQUESTS = 2;
 /** Milliseconds in which a file that nobody seems to hold may still be busy, and between two looks. */
 const BUSY_PATIENCE = 2_000;
 const BUSY_INTERVAL = 50;
@@ -206,6 +214,7 @@ class Session {
       },
     });
     this.#mounted = true;
+    native.busyPoll(BUSY_POLL, mount.inFlight, BUSY_POLL_REQUESTS);
     // The server may have died while the mount was made.
     if (this.#loss !== undefined) this.#report ??= this.#reportLoss(this.#loss);
     return mount;

@@ -52,6 +52,8 @@ export interface MountOptions {
 }
 
 export interface Mount {
+  /** One element, which is always how many requests of the kernel are not answered yet. */
+  readonly inFlight: Int32Array;
   /**
    * Resolves when the mount is gone, all its requests are answered and a last flush was tried; never
    * rejects.
@@ -270,6 +272,10 @@ class DiskMount implements Mount {
       if (performance.now() - start < FAR_LATENCY) return false;
     }
     return size > 0n;
+  }
+
+  get inFlight(): Int32Array {
+    return this.#session?.protocol.inFlight ?? new Int32Array(1);
   }
 
   /** Starts the session and waits until the kernel has greeted us. */

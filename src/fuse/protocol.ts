@@ -67,6 +67,8 @@ export class FuseProtocol {
   readonly #arena: RequestArena;
   readonly #requests: FuseRequest[] = [];
   readonly #free: FuseRequest[] = [];
+  /** One element: how many requests are not answered yet. An array, as others look at it from without. */
+  readonly inFlight = new Int32Array(1);
   #whenIdle: (() => void) | undefined;
 
   constructor(tree: Tree, options: ProtocolOptions, arena: RequestArena, channel: KernelChannel) {
@@ -80,7 +82,7 @@ export class FuseProtocol {
 
   /** How many requests are not answered yet. */
   get open(): number {
-    return this.#requests.length - this.#free.length;
+    return this.inFlight[0] ?? 0;
   }
 
   /** Takes one request of the kernel, `length` bytes of the slab from its `used` on. */
@@ -96,6 +98,7 @@ export class FuseProtocol {
       request = new FuseRequest(this);
       this.#requests.push(request);
     }
+    this.inFlight[0] = this.open + 1;
     request.begin(slab, start, length);
     const row = opcodeRow(request.opcode);
     if (traceFuse.enabled) {
@@ -151,6 +154,7 @@ export class FuseProtocol {
     if (request.holdsSlab) this.#arena.release(request.slab);
     request.state = 'free';
     this.#free.push(request);
+    this.inFlight[0] = this.open - 1;
     if (this.#whenIdle !== undefined && this.open === 0) this.#whenIdle();
   }
 
