@@ -9,7 +9,7 @@ import type { ExtentsReply, ReadReply, Reply, WriteOptions, ZeroOptions } from '
 import { viewOf } from '../bytes.js';
 import { traceNbd } from '../trace.js';
 import type { Transport } from '../transport/transport.js';
-import { Command, CommandFlag } from './constants.js';
+import { Command, CommandFlag, TransmissionFlag } from './constants.js';
 import type { CommandType } from './constants.js';
 import { ProtocolError } from './errors.js';
 import type { NegotiatedExport } from './export.js';
@@ -35,6 +35,12 @@ const REQUESTS_STAGED = 512;
 const FULL_COMMANDS = 8;
 const FULL_BYTES = 512 * 1024;
 
+/**
+ * Up to here a read is small: it had better come in a simple reply, or else in one piece. A server has
+ * to send up to 64 KiB in one piece when it is asked to (doc/proto.md, NBD_CMD_FLAG_DF).
+ */
+export const SMALL_READ_BYTES = 32 * 1024;
+
 /** Milliseconds for a server that shuts down to answer what it has. */
 const LEAVE_DEADLINE = 5_000;
 
@@ -46,7 +52,10 @@ const LEAVE_DEADLINE = 5_000;
 export type Lost = (reason: string, leaving: boolean) => void;
 
 export class NbdConnection {
+  /** Whether replies come in chunks. Only then can it be asked for extents, and holes are not sent. */
+  readonly structured: boolean;
   readonly #transport: Transport;
+  readonly #canForbidFragments: boolean;
   readonly #extended: boolean;
   /** Of each header. */
   readonly #requestBytes: number;
@@ -76,7 +85,9 @@ export class NbdConnection {
    * @param lost called once if the connection ends before `close`
    */
   constructor(transport: Transport, agreed: NegotiatedExport, lost: Lost) {
+    this.structured = agreed.structuredReplies;
     this.#transport = transport;
+    this.#canForbidFragments = this.structured && (agreed.flags & TransmissionFlag.SEND_DF) !== 0;
     this.#extended = agreed.extendedHeaders;
     this.#requestBytes = requestBytes(this.#extended);
     this.#staging = Buffer.allocUnsafeSlow(REQUESTS_STAGED * this.#requestBytes);
@@ -119,7 +130,9 @@ export class NbdConnection {
     }
     const command = this.#inFlight.add(Command.READ, offset, length);
     command.readReply = reply;
-    this.#sendRequest(command, 0);
+    // So that qemu-nbd does not ask its image for holes first, which takes longer than to send a few zeroes.
+    const inOne = this.#canForbidFragments && length <= SMALL_READ_BYTES;
+    this.#sendRequest(command, inOne ? CommandFlag.DF : 0);
   }
 
   /** As `Disk.write`; the request is put into the headroom before the payload. */

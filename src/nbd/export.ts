@@ -1,6 +1,7 @@
 /** What the two sides agreed on in a handshake. */
 
 import type { BlockLimits } from '../disk/disk.js';
+import { TransmissionFlag } from './constants.js';
 
 export interface NegotiatedExport {
   /** In bytes. */
@@ -15,6 +16,29 @@ export interface NegotiatedExport {
   readonly extendedHeaders: boolean;
   /** The id under which base:allocation is reported, or undefined where it was not agreed. */
   readonly allocationId: number | undefined;
+}
+
+/** Whether connections on which this was agreed can serve one disk. */
+export function sameExport(a: NegotiatedExport, b: NegotiatedExport): boolean {
+  return (
+    a.size === b.size &&
+    a.flags === b.flags &&
+    a.extendedHeaders === b.extendedHeaders &&
+    (a.allocationId === undefined) === (b.allocationId === undefined) &&
+    a.limits.minimum === b.limits.minimum &&
+    a.limits.maximum === b.limits.maximum
+  );
+}
+
+/** What is agreed on where structured replies are not (doc/proto.md, NBD_FLAG_SEND_DF and "Metadata querying"). */
+export function withoutChunks(agreed: NegotiatedExport): NegotiatedExport {
+  return {
+    ...agreed,
+    flags: agreed.flags & ~TransmissionFlag.SEND_DF,
+    structuredReplies: false,
+    extendedHeaders: false,
+    allocationId: undefined,
+  };
 }
 
 export interface UnixAddress {

@@ -15,8 +15,11 @@ import { within } from '../deadline.js';
 import { eachPart } from '../disk/parts.js';
 import type { StartPart } from '../disk/parts.js';
 import { traceNbd } from '../trace.js';
-import { NbdConnection } from './connection.js';
+import { NbdConnection, SMALL_READ_BYTES } from './connection.js';
+import { ConnectionPool } from './connection-pool.js';
+import type { ReplyForm } from './connection-pool.js';
 import { TransmissionFlag } from './constants.js';
+import { sameExport, withoutChunks } from './export.js';
 import type { NegotiatedExport, Target } from './export.js';
 import type { Transport } from '../transport/transport.js';
 import { openExport, orDiscard, prepareTls } from './open.js';
@@ -83,37 +86,37 @@ async function joinMore(
 ): Promise<void> {
   const signals = opening.signal === undefined ? [disk.full] : [disk.full, opening.signal];
   const limit = pLimit(MAX_JOINING);
-  const join = async (): Promise<void> => {
+  const join = async (structuredReplies: boolean): Promise<void> => {
     try {
-      const next = await openExport(target, { ...opening, signal: AbortSignal.any(signals) });
-      if (sameExport(next.negotiated, first)) disk.addConnection(next.transport, next.negotiated);
-      else next.transport.close();
+      const signal = AbortSignal.any(signals);
+      const { transport, negotiated } = await openExport(target, {
+        ...opening,
+        structuredReplies,
+        signal,
+      });
+      const same = structuredReplies
+        ? sameExport(negotiated, first)
+        : sameExport(withoutChunks(negotiated), withoutChunks(first));
+      if (same) disk.addConnection(transport, negotiated);
+      else transport.close();
     } catch (error) {
       // One connection does the job as well, only slower.
       traceNbd('no further connection: %s', error);
     }
   };
-  await Promise.all(Array.from({ length: more }, () => limit(join)));
+  // Every other one has simple replies, which the first has not: some for small reads, some for holes.
+  const forms = Array.from({ length: more }, (_, i) => first.structuredReplies && i % 2 === 1);
+  await Promise.all(forms.map((structuredReplies) => limit(join, structuredReplies)));
 }
 
-function sameExport(a: NegotiatedExport, b: NegotiatedExport): boolean {
-  return (
-    a.size === b.size &&
-    a.flags === b.flags &&
-    a.extendedHeaders === b.extendedHeaders &&
-    (a.allocationId === undefined) === (b.allocationId === undefined) &&
-    a.limits.minimum === b.limits.minimum &&
-    a.limits.maximum === b.limits.maximum
-  );
-}
+/** A range that only extended headers can say goes where these were agreed on. */
+const formFor = (length: number): ReplyForm => (length > MAX_RANGE ? 'structured' : 'simple');
 
 export class NbdDisk implements Disk {
   readonly info: DiskInfo;
   /** The most that one TRIM, WRITE_ZEROES or BLOCK_STATUS may span. */
   #maxRange: number;
-  readonly #connections: NbdConnection[] = [];
-  /** The one that gets the next request, unless it is full. */
-  #current: NbdConnection | undefined;
+  readonly #connections = new ConnectionPool();
   #closed: Promise<void> | undefined;
   readonly #full = new AbortController();
   /** Why the server is gone, as the end of a sentence about it. */
@@ -155,7 +158,7 @@ export class NbdDisk implements Disk {
       transport.close();
       return;
     }
-    this.#connections.push(
+    this.#connections.add(
       new NbdConnection(transport, agreed, (...told) => this.#connectionLost(...told)),
     );
   }
@@ -172,7 +175,7 @@ export class NbdDisk implements Disk {
 
   /** How many connections are in use. */
   get connections(): number {
-    return this.#connections.length;
+    return this.#connections.all.length;
   }
 
   #connectionLost(reason: string, leaving: boolean): void {
@@ -181,7 +184,7 @@ export class NbdDisk implements Disk {
     if (this.#lost !== undefined) return;
     this.#lost = reason;
     this.joinNoMore();
-    for (const connection of this.#connections) {
+    for (const connection of this.#connections.all) {
       // What a server that shuts down in good order has accepted it may still answer.
       if (leaving) void connection.close(CLOSE_DEADLINE);
       else connection.abort();
@@ -189,23 +192,13 @@ export class NbdDisk implements Disk {
     this.#onLost?.(reason);
   }
 
-  /**
-   * One connection takes what comes until it is full, then the one with the least to do is next. So
-   * what comes together leaves together, and still all of them are used.
-   */
-  #pick(): NbdConnection | undefined {
+  #pick(form: ReplyForm = 'simple'): NbdConnection | undefined {
     if (this.#lost !== undefined || this.#closed !== undefined) return undefined;
-    if (this.#current?.full === false) return this.#current;
-    let best = this.#connections[0];
-    for (const connection of this.#connections) {
-      if (best !== undefined && connection.load < best.load) best = connection;
-    }
-    this.#current = best;
-    return best;
+    return this.#connections.pick(form);
   }
 
   read(offset: bigint, length: number, reply: ReadReply): void {
-    const connection = this.#pick();
+    const connection = this.#pick(length <= SMALL_READ_BYTES ? 'simple' : 'structured');
     if (connection === undefined) reply.fail(errno.EIO);
     else connection.read(offset, length, reply);
   }
@@ -232,7 +225,7 @@ export class NbdDisk implements Disk {
 
   trim(offset: bigint, length: bigint, options: WriteOptions, reply: Reply): void {
     this.#eachRange(offset, length, reply, (partOffset, partLength, partReply) => {
-      const connection = this.#pick();
+      const connection = this.#pick(formFor(partLength));
       if (connection === undefined) partReply.done(errno.EIO);
       else connection.trim(partOffset, partLength, options, partReply);
     });
@@ -240,7 +233,7 @@ export class NbdDisk implements Disk {
 
   zero(offset: bigint, length: bigint, options: ZeroOptions, reply: Reply): void {
     this.#eachRange(offset, length, reply, (partOffset, partLength, partReply) => {
-      const connection = this.#pick();
+      const connection = this.#pick(formFor(partLength));
       if (connection === undefined) partReply.done(errno.EIO);
       else connection.zero(partOffset, partLength, options, partReply);
     });
@@ -273,7 +266,7 @@ export class NbdDisk implements Disk {
       reply.extents([{ length, hole: false, zero: false }]);
       return;
     }
-    const connection = this.#pick();
+    const connection = this.#pick('structured');
     const asked = length > BigInt(this.#maxRange) ? this.#maxRange : Number(length);
     if (connection === undefined) reply.fail(errno.EIO);
     else if (asked <= MAX_RANGE) connection.extents(offset, asked, reply);
@@ -298,7 +291,7 @@ export class NbdDisk implements Disk {
 
   /** Drops the connections at once; what is in flight gets EIO. `onLost` is not called. */
   abort(): void {
-    for (const connection of this.#connections) connection.abort();
+    for (const connection of this.#connections.all) connection.abort();
   }
 
   close(): Promise<void> {
@@ -308,6 +301,6 @@ export class NbdDisk implements Disk {
 
   async #close(): Promise<void> {
     this.joinNoMore();
-    await Promise.all(this.#connections.map((connection) => connection.close(CLOSE_DEADLINE)));
+    await Promise.all(this.#connections.all.map((connection) => connection.close(CLOSE_DEADLINE)));
   }
 }

@@ -1,6 +1,6 @@
 /**
- * An NBD server in the process of the test, with extended headers or without them: it serves a disk of
- * any size, refuses what a test wants refused, and notes what it was asked. It answers in random pieces
+ * An NBD server in the process of the test, with extended headers or without them, and with simple
+ * replies for whoever asks for no others: it serves a disk of any size, refuses what a test wants refused, and notes what it was asked. It answers in random pieces
  * and in any order where it is told to, and takes offence at requests that break the protocol.
  */
 
@@ -13,9 +13,25 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { ByteReader, ByteWriter } from '../../src/bytes.js';
-import { Command, CommandFlag, IHAVEOPT, Option, OptionReply } from '../../src/nbd/constants.js';
+import {
+  Command,
+  CommandFlag,
+  IHAVEOPT,
+  Option,
+  OptionReply,
+  TransmissionFlag,
+} from '../../src/nbd/constants.js';
 import { Incoming } from './incoming.js';
-import { data, errorChunk, extended, hole, none, status, statusExt } from './nbd-replies.js';
+import {
+  data,
+  errorChunk,
+  extended,
+  hole,
+  none,
+  simpleReply,
+  status,
+  statusExt,
+} from './nbd-replies.js';
 import { SparseDisk } from './sparse-disk.js';
 
 export interface FakeServerOptions {
@@ -25,9 +41,16 @@ export interface FakeServerOptions {
   readonly random?: () => number;
   /** TransmissionFlag bits: flush, FUA, trim, write zeroes and multi-conn unless told. */
   readonly flags?: number;
+  /** The same for connections with simple replies, if not what the protocol asks for: the others less DF. */
+  readonly simpleFlags?: number;
 }
 
+/** In what form a connection has its replies; with extended headers the requests have them too. */
+export type ReplyForm = 'simple' | 'structured' | 'extended';
+
 export interface Asked {
+  /** By the form of its replies. */
+  readonly over: ReplyForm;
   readonly type: number;
   readonly flags: number;
   readonly offset: bigint;
@@ -35,6 +58,7 @@ export interface Asked {
 }
 
 const CONTEXT_ID = 5;
+const FLAGS = 0x16d;
 const NOTHING = Buffer.alloc(0);
 const MAX_PAYLOAD = 32n * 1024n * 1024n;
 /** Without extended headers an extent tells of no more. */
@@ -51,6 +75,8 @@ export class FakeServer {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   readonly #faults: unknown[] = [];
+  /** Of each connection whose handshake is done, in order. */
+  readonly forms: ReplyForm[] = [];
 
   private constructor(options: FakeServerOptions, folder: string) {
     this.#options = options;
@@ -98,8 +124,10 @@ export class FakeServer {
 
   async #serve(socket: Socket): Promise<void> {
     const incoming = new Incoming(socket);
-    if (!(await this.#handshake(socket, incoming))) return;
-    const { extendedHeaders } = this.#options;
+    const over = await this.#handshake(socket, incoming);
+    if (over === undefined) return;
+    this.forms.push(over);
+    const extendedHeaders = over === 'extended';
     for (;;) {
       const header = await incoming.take(extendedHeaders ? 32 : 28);
       if (header === undefined) return;
@@ -110,7 +138,7 @@ export class FakeServer {
       const cookie = reader.u64();
       const offset = reader.u64();
       const length = extendedHeaders ? reader.u64() : BigInt(reader.u32());
-      const one: Asked = { type, flags, offset, length };
+      const one: Asked = { over, type, flags, offset, length };
       this.asked.push(one);
       if (type === Command.DISC) {
         socket.end();
@@ -124,22 +152,23 @@ export class FakeServer {
     }
   }
 
-  /** @returns false where the client left without an export */
-  async #handshake(socket: Socket, incoming: Incoming): Promise<boolean> {
-    const { size, extendedHeaders, flags = 0x16d } = this.#options;
+  /** @returns undefined where the client left without an export */
+  async #handshake(socket: Socket, incoming: Incoming): Promise<ReplyForm | undefined> {
+    const { size, extendedHeaders, flags = FLAGS } = this.#options;
+    const { simpleFlags = flags & ~TransmissionFlag.SEND_DF } = this.#options;
     socket.write(new ByteWriter('big').u64(0x4e42444d41474943n).u64(IHAVEOPT).u16(3).finish());
-    if ((await incoming.take(4)) === undefined) return false;
-    let agreed = false;
+    if ((await incoming.take(4)) === undefined) return undefined;
+    let agreed: ReplyForm = 'simple';
     for (;;) {
       const header = await incoming.take(16);
-      if (header === undefined) return false;
+      if (header === undefined) return undefined;
       assert.equal(header.readBigUInt64BE(0), IHAVEOPT);
       const option = header.readUInt32BE(8);
       const reply = (type: number, content: Buffer = NOTHING): void => {
         const start = new ByteWriter('big').u64(0x3e889045565a9n).u32(option).u32(type);
         socket.write(start.u32(content.length).bytes(content).finish());
       };
-      if ((await incoming.take(header.readUInt32BE(12))) === undefined) return false;
+      if ((await incoming.take(header.readUInt32BE(12))) === undefined) return undefined;
       switch (option) {
         case Option.EXTENDED_HEADERS:
         case Option.STRUCTURED_REPLY:
@@ -147,10 +176,11 @@ export class FakeServer {
             reply(OptionReply.ERR_UNSUP);
             break;
           }
-          agreed = true;
+          agreed = option === Option.EXTENDED_HEADERS ? 'extended' : 'structured';
           reply(OptionReply.ACK);
           break;
         case Option.SET_META_CONTEXT: {
+          assert.notEqual(agreed, 'simple', 'extents are told in chunks only');
           const name = Buffer.from('base:allocation');
           reply(
             OptionReply.META_CONTEXT,
@@ -159,15 +189,16 @@ export class FakeServer {
           reply(OptionReply.ACK);
           break;
         }
-        case Option.GO:
-          assert.ok(agreed, 'it serves no one without replies in chunks');
-          reply(OptionReply.INFO, new ByteWriter('big').u16(0).u64(size).u16(flags).finish());
+        case Option.GO: {
+          const info = new ByteWriter('big').u16(0).u64(size);
+          reply(OptionReply.INFO, info.u16(agreed === 'simple' ? simpleFlags : flags).finish());
           reply(OptionReply.ACK);
-          return true;
+          return agreed;
+        }
         case Option.ABORT:
           reply(OptionReply.ACK);
           socket.end();
-          return false;
+          return undefined;
         default:
           reply(OptionReply.ERR_UNSUP);
       }
@@ -175,32 +206,35 @@ export class FakeServer {
   }
 
   /** @throws AssertionError for what a client may not ask */
-  #check({ type, flags, offset, length }: Asked): void {
+  #check({ over, type, flags, offset, length }: Asked): void {
     const hasPayload = (flags & CommandFlag.PAYLOAD_LEN) !== 0;
-    assert.equal(
-      hasPayload,
-      this.#options.extendedHeaders && type === Command.WRITE,
-      'PAYLOAD_LEN',
-    );
+    assert.equal(hasPayload, over === 'extended' && type === Command.WRITE, 'PAYLOAD_LEN');
     if (type === Command.FLUSH) {
       assert.deepEqual([offset, length], [0n, 0n]);
       return;
     }
     assert.ok(length > 0n && offset + length <= this.#options.size, 'a range of the disk');
+    if ((flags & CommandFlag.DF) !== 0) {
+      assert.equal(type, Command.READ, 'DF');
+      assert.notEqual(over, 'simple', 'DF');
+      assert.ok(((this.#options.flags ?? FLAGS) & TransmissionFlag.SEND_DF) !== 0, 'DF');
+    }
     if (type === Command.READ || type === Command.WRITE) assert.ok(length <= MAX_PAYLOAD);
   }
 
   /** Does what is asked. @returns the chunks of the reply */
-  #answer({ type, offset, length }: Asked, cookie: bigint, payload: Buffer): Buffer[] {
+  #answer(one: Asked, cookie: bigint, payload: Buffer): Buffer[] {
+    const { over, type, offset, length } = one;
     const form = (compact: Buffer): Buffer =>
-      this.#options.extendedHeaders ? extended(compact, offset) : compact;
+      over === 'extended' ? extended(compact, offset) : compact;
     const refusal = this.refuses.get(type);
     if (refusal !== undefined) {
+      if (over === 'simple') return [simpleReply(cookie, refusal)];
       return [form(errorChunk(cookie, true, refusal, 'refused by the test'))];
     }
     switch (type) {
       case Command.READ:
-        return this.#read(cookie, offset, Number(length)).map(form);
+        return this.#read(one, cookie).map(form);
       case Command.WRITE:
         this.disk.write(offset, payload);
         break;
@@ -209,19 +243,22 @@ export class FakeServer {
         this.disk.zero(offset, length);
         break;
       case Command.BLOCK_STATUS:
-        return [this.#status(cookie, offset, length)];
+        return [this.#status(one, cookie)];
       default:
         assert.equal(type, Command.FLUSH, 'a command of the protocol');
     }
-    return [form(none(cookie))];
+    return [over === 'simple' ? simpleReply(cookie) : form(none(cookie))];
   }
 
-  #read(cookie: bigint, offset: bigint, length: number): Buffer[] {
-    const stretches = this.disk.read(offset, length);
+  #read({ over, flags, offset, length }: Asked, cookie: bigint): Buffer[] {
+    const stretches = this.disk.read(offset, Number(length));
     const { random } = this.#options;
-    if (random === undefined || random() < 0.3) {
+    const inOne = over === 'simple' || (flags & CommandFlag.DF) !== 0;
+    if (inOne || random === undefined || random() < 0.3) {
       const all = stretches.map((one) => one.data ?? Buffer.alloc(Number(one.length)));
-      return [data(cookie, true, offset, Buffer.concat(all))];
+      const content = Buffer.concat(all);
+      if (over === 'simple') return [simpleReply(cookie, 0, content)];
+      return [data(cookie, true, offset, content)];
     }
     const chunks = stretches
       .map((one) => [random(), one] as const)
@@ -234,11 +271,12 @@ export class FakeServer {
     return [...chunks, none(cookie)];
   }
 
-  #status(cookie: bigint, offset: bigint, length: bigint): Buffer {
+  #status({ over, offset, length }: Asked, cookie: bigint): Buffer {
+    assert.notEqual(over, 'simple', 'extents are told in chunks only');
     const found = this.disk.extents(offset, length).map((one) => {
       return [one.length, one.hole ? 3 : 0] as const;
     });
-    if (this.#options.extendedHeaders) return statusExt(cookie, offset, CONTEXT_ID, found);
+    if (over === 'extended') return statusExt(cookie, offset, CONTEXT_ID, found);
     const short = found.slice(0, 1).map(([count, state]) => {
       return [Number(count < MAX_EXTENT ? count : MAX_EXTENT), state] as const;
     });

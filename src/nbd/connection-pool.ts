@@ -1,0 +1,56 @@
+/** The connections to one export, and which of them gets a request. */
+
+import type { NbdConnection } from './connection.js';
+
+/**
+ * In what form the answer to a request had better come. A simple reply is cheaper: nbdkit needs two
+ * system calls for one to READ, and three for one in chunks. Only chunks tell of holes.
+ */
+export type ReplyForm = 'simple' | 'structured';
+
+/** Connections that are as good as each other. */
+class Group {
+  readonly all: NbdConnection[] = [];
+  /** The one that gets the next request, unless it is full. */
+  #current: NbdConnection | undefined;
+
+  /**
+   * One connection takes what comes until it is full, then the one with the least to do is next. So
+   * what comes together leaves together, and still all of them are used.
+   */
+  pick(): NbdConnection | undefined {
+    if (this.#current?.full === false) return this.#current;
+    let best = this.all[0];
+    for (const connection of this.all) {
+      if (best !== undefined && connection.load < best.load) best = connection;
+    }
+    this.#current = best;
+    return best;
+  }
+}
+
+export class ConnectionPool {
+  readonly #any = new Group();
+  readonly #simple = new Group();
+  readonly #structured = new Group();
+
+  add(connection: NbdConnection): void {
+    this.#any.all.push(connection);
+    (connection.structured ? this.#structured : this.#simple).all.push(connection);
+  }
+
+  get all(): readonly NbdConnection[] {
+    return this.#any.all;
+  }
+
+  /**
+   * @param form simple: the other connections help where these are full. Structured: the others are
+   *   taken only where there is none of these, since a hole that is sent costs more than a wait
+   * @returns undefined if there is no connection at all
+   */
+  pick(form: ReplyForm): NbdConnection | undefined {
+    if (form === 'structured') return this.#structured.pick() ?? this.#simple.pick();
+    const simple = this.#simple.pick();
+    return simple?.full === false ? simple : this.#any.pick();
+  }
+}
