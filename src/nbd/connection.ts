@@ -37,7 +37,7 @@ const FULL_BYTES = 512 * 1024;
 
 /**
  * Up to here a read is small: it had better come in a simple reply, or else in one piece. A server has
- * to send up to 64 KiB in one piece when it is asked to (doc/proto.md, NBD_CMD_FLAG_DF).
+ * to send up to 64 KiB in one piece when it is asked to (doc/proto.md, NBD_EOVERFLOW).
  */
 export const SMALL_READ_BYTES = 32 * 1024;
 
