@@ -3,7 +3,6 @@ import { execFile } from 'node:child_process';
 import { cp, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { after, before, describe, it } from 'node:test';
 import { promisify } from 'node:util';
 import { PACKAGE_ROOT } from '../../src/package-root.js';
@@ -15,9 +14,8 @@ describe('bin/', () => {
 
   before(async () => {
     copy = await mkdtemp(join(tmpdir(), 'tsnbdfuse-launch-'));
-    const root = fileURLToPath(PACKAGE_ROOT);
     for (const part of ['bin', 'package.json', 'dist/bundle', 'native-bindings/build']) {
-      await cp(join(root, part), join(copy, part), { recursive: true });
+      await cp(join(PACKAGE_ROOT, part), join(copy, part), { recursive: true });
     }
   });
   after(() => rm(copy, { recursive: true }));
@@ -63,12 +61,11 @@ describe('the build', () => {
   it('leaves nothing of what V8 made of an earlier source of the same length', async () => {
     const copy = await mkdtemp(join(tmpdir(), 'tsnbdfuse-build-'));
     try {
-      const root = fileURLToPath(PACKAGE_ROOT);
       // Without the addon nothing is mounted.
       for (const part of ['bin', 'package.json', 'dist/src', 'dist/scripts', 'scripts']) {
-        await cp(join(root, part), join(copy, part), { recursive: true });
+        await cp(join(PACKAGE_ROOT, part), join(copy, part), { recursive: true });
       }
-      await symlink(join(root, 'node_modules'), join(copy, 'node_modules'));
+      await symlink(join(PACKAGE_ROOT, 'node_modules'), join(copy, 'node_modules'));
       const file = join(copy, 'dist', 'src', 'cli', 'main.js');
       const text = 'print(`tsnbdfuse ';
       const source = await readFile(file, 'utf8');
