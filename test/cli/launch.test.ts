@@ -22,6 +22,25 @@ describe('bin/', () => {
 
   const bundle = (name: string): string => join(copy, 'dist', 'bundle', name);
 
+  /** Has the command print an expression instead of doing its work. */
+  const replaced = async (
+    name: string,
+    expression: string,
+    test: () => Promise<void>,
+  ): Promise<void> => {
+    const own = await readFile(bundle(`${name}.cjs`));
+    await rm(bundle(`${name}.cache`), { force: true });
+    await writeFile(
+      bundle(`${name}.cjs`),
+      `(function () { console.log(JSON.stringify(${expression})); })`,
+    );
+    try {
+      await test();
+    } finally {
+      await writeFile(bundle(`${name}.cjs`), own);
+    }
+  };
+
   for (const name of ['tsnbdfuse', 'tsnbdkit']) {
     const starts = async (): Promise<void> => {
       const { stdout, stderr } = await run(process.execPath, [join(copy, 'bin', name), '-V']);
@@ -45,6 +64,28 @@ describe('bin/', () => {
       }
       await rm(bundle(`${name}.cache`));
       await starts();
+    });
+
+    it(`${name} is started by a link, with any words`, async () => {
+      const link = join(copy, `a link to ${name}`);
+      await symlink(join(copy, 'bin', name), link);
+      const { stdout } = await run(link, ['-V']);
+      assert.match(stdout, new RegExp(`^${name} \\d`));
+      const words = ['--', 'a  b', '$HOME', '*', ''];
+      await replaced(name, 'process.argv.slice(2)', async () => {
+        assert.deepEqual(JSON.parse((await run(link, words)).stdout), words);
+      });
+    });
+
+    it(`${name} keeps the certificates of NODE_EXTRA_CA_CERTS for what it starts`, async () => {
+      const env = { ...process.env, NODE_EXTRA_CA_CERTS: join(copy, 'no such file') };
+      const names = '[process.env.NODE_EXTRA_CA_CERTS, process.env.TSNBDFUSE_CA_CERTS]';
+      await replaced(name, names, async () => {
+        const { stdout, stderr } = await run(join(copy, 'bin', name), [], { env });
+        // Node warns of what it cannot read.
+        assert.equal(stderr, '');
+        assert.deepEqual(JSON.parse(stdout), [env.NODE_EXTRA_CA_CERTS, null]);
+      });
     });
 
     it(`${name} says so where it was not built`, async () => {
