@@ -31,7 +31,7 @@ export interface Spawned {
  * Starts a program in a session of its own: Ctrl-C on the terminal reaches us alone, and we end it
  * when what it holds is flushed.
  *
- * By Node's own means: execa, which starts fusermount3, takes as long to load as the rest of a start.
+ * By Node's own means: loading execa, which starts fusermount3, takes some 5 ms that the server would wait.
  */
 export function spawnDetached(
   file: string,
