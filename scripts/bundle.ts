@@ -4,9 +4,6 @@ import { rm } from 'node:fs/promises';
 import { build } from 'esbuild';
 import { writeCodeCaches } from './code-cache.js';
 
-/** Its URL, by which it finds what lies beside the code, is not there in a CommonJS module. */
-const URL_OF_BUNDLE = `const bundleUrl = require('node:url').pathToFileURL(__filename).href;`;
-
 // V8 tells by the length of a source whether a cache is of it: one that stayed would bring old code along.
 await rm('dist/bundle', { recursive: true, force: true });
 await build({
@@ -19,8 +16,11 @@ await build({
   format: 'cjs',
   // What is imported late still starts late, but stands in the same file.
   supported: { 'dynamic-import': false },
-  define: { 'import.meta.url': 'bundleUrl' },
-  banner: { js: URL_OF_BUNDLE },
+  define: { 'import.meta.dirname': '__dirname' },
+  // As Node wraps a CommonJS module: bin/launch.cjs compiles the file as it is.
+  banner: { js: '(function (exports, require, module, __filename, __dirname) {' },
+  footer: { js: '})' },
+  charset: 'ascii',
   // Names stay, for the traces of a bug.
   minifyWhitespace: true,
   minifySyntax: true,

@@ -35,11 +35,12 @@ export async function findProgram(command: string, path: string): Promise<Lookup
       ? { found: true, path: resolve(command) }
       : { found: false, reason };
   }
+  // An empty entry means the current folder (environ(7)).
+  const candidates = path.split(delimiter).map((folder) => join(folder || '.', command));
+  const obstacles = await Promise.all(candidates.map(obstacle));
   let almost: string | undefined;
-  for (const folder of path.split(delimiter)) {
-    // An empty entry means the current folder (environ(7)).
-    const candidate = join(folder === '' ? '.' : folder, command);
-    const reason = await obstacle(candidate);
+  for (const [i, candidate] of candidates.entries()) {
+    const reason = obstacles[i];
     if (reason === undefined) return { found: true, path: resolve(candidate) };
     if (reason === 'is not executable') almost ??= candidate;
   }

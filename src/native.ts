@@ -7,6 +7,7 @@
  */
 
 import { createRequire } from 'node:module';
+import { join } from 'node:path';
 import { PACKAGE_ROOT } from './package-root.js';
 
 /** Events of a PollWatcher; the values are libuv's. */
@@ -127,8 +128,8 @@ export interface Native {
   truncate(path: string, size: bigint): Promise<number>;
 }
 
-const require = createRequire(PACKAGE_ROOT);
-const ADDON = './native-bindings/build/Release/native.node';
+const ADDON = join(PACKAGE_ROOT, 'native-bindings', 'build', 'Release', 'native.node');
+const require = createRequire(ADDON);
 
 function load(): Native {
   try {

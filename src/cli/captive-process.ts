@@ -4,8 +4,7 @@
  */
 
 import { fstatSync } from 'node:fs';
-import { delimiter } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { delimiter, join } from 'node:path';
 import type { Address } from '../nbd/export.js';
 import { traceMain } from '../trace.js';
 import { TOO_LATE, within } from '../deadline.js';
@@ -21,7 +20,7 @@ import { spawnDetached } from './spawn.js';
 import type { SpawnOptions, Spawned } from './spawn.js';
 
 /** The package's own programs, so that `tsnbdkit` is found wherever it is installed. */
-const OWN_PROGRAMS = fileURLToPath(new URL('bin', PACKAGE_ROOT));
+const OWN_PROGRAMS = join(PACKAGE_ROOT, 'bin');
 
 const DEFAULT_PATH = '/usr/local/bin:/usr/bin:/bin';
 

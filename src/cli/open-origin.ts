@@ -9,7 +9,18 @@ import type { Source } from './modes.js';
 import type { Connecting, Origin } from './origin.js';
 
 /**
- * Each kind loads what it needs of the rest only: the start of the command takes time.
+ * Each kind loads what it needs of the rest only: the start of the command takes time. This loads it
+ * ahead, for the most usual kind, while something else is waited for.
+ */
+export function loadOrigin({ kind }: Source): void {
+  if (kind !== 'captive') return;
+  for (const loading of [import('./origin.js'), import('./captive-server.js')]) {
+    // Told to whoever needs it.
+    loading.catch(() => undefined);
+  }
+}
+
+/**
  * @throws CommandError; UriError
  */
 export async function openOrigin(command: MountCommand): Promise<Origin> {

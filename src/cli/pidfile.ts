@@ -3,7 +3,6 @@
  * command line, where a slip is soon made: nothing but a pidfile is ever replaced or removed.
  */
 
-import { randomUUID } from 'node:crypto';
 import { constants, lstatSync, readFileSync, rmSync } from 'node:fs';
 import type { BigIntStats } from 'node:fs';
 import { access, lstat, open, realpath, rename, rm, stat } from 'node:fs/promises';
@@ -58,7 +57,8 @@ export class Pidfile {
    * @throws CommandError
    */
   async write(): Promise<void> {
-    const unfinished = join(dirname(this.#path), `.pid-${randomUUID()}`);
+    const once = `${process.pid}-${process.hrtime.bigint()}`;
+    const unfinished = join(dirname(this.#path), `.pid-${once}`);
     let made = false;
     try {
       const file = await open(unfinished, 'wx');

@@ -17,7 +17,7 @@ import type { Interrupted } from './errors.js';
 import { checkFuse } from '../fuse/available.js';
 import { findHolders } from './holders.js';
 import { say } from './messages.js';
-import { checkInherited, openOrigin } from './open-origin.js';
+import { checkInherited, loadOrigin, openOrigin } from './open-origin.js';
 import type { Origin } from './origin.js';
 import { Pidfile } from './pidfile.js';
 import type { Interruptions } from './signals.js';
@@ -50,7 +50,9 @@ const UNDO_DEADLINE = 5_000;
 export async function serve(command: MountCommand, interruptions: Interruptions): Promise<number> {
   checkInherited(command.source);
   // In the order of their cost; the server is not started before all that can fail without it is known.
-  const mountpoint = await checkMountpoint(command.mountpoint);
+  const checking = checkMountpoint(command.mountpoint);
+  loadOrigin(command.source);
+  const mountpoint = await checking;
   if (command.partitions && mountpoint.name === undefined) {
     throw new CommandError(partitionsNeedDirectory(mountpoint));
   }
@@ -104,6 +106,7 @@ async function connect(origin: Origin, interruptions: Interruptions): Promise<Nb
   const connecting = origin.connect();
   // Loaded while the server starts.
   import('../fuse/mount.js').catch(() => undefined);
+  if (process.geteuid?.() !== 0) import('../fuse/fusermount.js').catch(() => undefined);
   try {
     return await interruptions.orEarlier(connecting);
   } catch (error) {

@@ -1,9 +1,7 @@
-/**
- * How we start processes. A file of its own because execa is what takes longest to load of all that
- * a start needs: whoever wants it imports this file when there is something to start.
- */
+/** How a captive server is started. */
 
-import { execa } from 'execa';
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import type { Exit } from './exit.js';
 
 export interface SpawnOptions {
@@ -32,40 +30,38 @@ export interface Spawned {
 /**
  * Starts a program in a session of its own: Ctrl-C on the terminal reaches us alone, and we end it
  * when what it holds is flushed.
+ *
+ * By Node's own means: loading execa, which starts fusermount3, takes some 5 ms that the server would wait.
  */
 export function spawnDetached(
   file: string,
   args: readonly string[],
-  options: SpawnOptions,
+  { input, output, error, descriptors, env }: SpawnOptions,
 ): Spawned {
-  const child = execa(file, args, {
-    // Its types know the descriptors up to 9 alone; Node takes them all.
-    stdio: [
-      (options.input ?? 'ignore') as 'ignore' | 9,
-      options.output as 'ignore' | 'inherit' | 9,
-      options.error,
-      ...(options.descriptors as readonly 9[]),
-    ],
-    env: options.env,
-    extendEnv: false,
-    detached: true,
-    cleanup: false,
-    buffer: false,
-    reject: false,
+  try {
+    const child = spawn(file, args, {
+      stdio: [input ?? 'ignore', output, error, ...descriptors],
+      env,
+      detached: true,
+    });
+    return { pid: child.pid, exited: ending(child) };
+  } catch (problem) {
+    // An argument that no program can be given, and what Node does not tell by an event.
+    return { pid: undefined, exited: Promise.resolve(failed(problem)) };
+  }
+}
+
+function ending(child: ChildProcess): Promise<Ending> {
+  return new Promise((resolve) => {
+    child
+      .once('error', (problem) => resolve(failed(problem)))
+      .once('exit', (status, signal) => {
+        resolve({ status: status ?? undefined, signal: signal ?? undefined });
+      });
   });
-  return { pid: child.pid, exited: ending(child) };
 }
 
-/** What is of use here of a result of execa. */
-interface Outcome {
-  readonly exitCode?: number | undefined;
-  readonly signal?: NodeJS.Signals | undefined;
-  readonly originalMessage?: string | undefined;
-}
-
-async function ending(child: PromiseLike<Outcome>): Promise<Ending> {
-  const { exitCode, signal, originalMessage } = await child;
-  return exitCode === undefined && signal === undefined
-    ? { status: exitCode, signal, failure: originalMessage ?? 'unknown error' }
-    : { status: exitCode, signal };
+function failed(problem: unknown): Ending {
+  const failure = problem instanceof Error ? problem.message : String(problem);
+  return { status: undefined, signal: undefined, failure };
 }

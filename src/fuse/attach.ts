@@ -1,15 +1,12 @@
 /** Making and ending a mount: by system calls as root, by the set-user-id fusermount3 as anybody else. */
 
-import { execa } from 'execa';
-import { checkResult, errno, errnoText } from '../errno.js';
+import { errno, errnoText } from '../errno.js';
 import { native } from '../native.js';
 import { Survivor } from '../survivor.js';
 import { traceMain } from '../trace.js';
-import { findHelper } from './available.js';
 import { MountError } from './errors.js';
 import { MS_RDONLY, flagBits } from './mount-options.js';
 import type { FuseOptions } from './mount-options.js';
-import { shellWord } from './mountpoint.js';
 
 /** Shown in /proc/mounts as the type `fuse.tsnbdfuse`, by which we know our own mounts. */
 const SUBTYPE = 'tsnbdfuse';
@@ -17,16 +14,6 @@ const SUBTYPE = 'tsnbdfuse';
 /** umount2(2). */
 const MNT_DETACH = 2;
 export const UMOUNT_NOFOLLOW = 8;
-
-/** Milliseconds for fusermount3 to do its work. */
-const HELPER_DEADLINE = 30_000;
-
-/**
- * Where it works: not where we were started, which may be the very directory that is mounted on. A
- * child is on its way there before it is another program, and for as long we wait for it: it would be
- * for ever, as the way leads into the mount, and who has to answer there is us.
- */
-const HELPER_DIRECTORY = '/';
 
 export interface AttachOptions {
   readonly readOnly: boolean;
@@ -120,50 +107,10 @@ function helperOptions(options: AttachOptions): string {
     .join(',');
 }
 
-/** fusermount3 passes the descriptor over a socket that it finds by the variable _FUSE_COMMFD. */
 async function attachByHelper(path: string, options: AttachOptions): Promise<number> {
-  const helper = await findHelper();
-  const pair = new Int32Array(2);
-  checkResult(native.socketpair(pair), 'socketpair');
-  const [ours, theirs] = [pair[0] ?? -1, pair[1] ?? -1];
-  let theirsOpen = true;
-  try {
-    const child = execa(helper, ['-o', helperOptions(options), '--', path], {
-      // execa's types know of descriptors to 9 only; any number does.
-      stdio: ['ignore', 'ignore', 'pipe', theirs as 9],
-      env: { _FUSE_COMMFD: '3' },
-      cwd: HELPER_DIRECTORY,
-      timeout: HELPER_DEADLINE,
-      reject: false,
-    });
-    // Ours would keep the socket open after the helper has gone.
-    native.close(theirs);
-    theirsOpen = false;
-    const fd = await native.receiveDescriptor(ours);
-    const result = await child;
-    if (fd < 0) throw new MountError(helperProblem(path, result.stderr));
-    native.setNonblocking(fd, true);
-    return fd;
-  } finally {
-    if (theirsOpen) native.close(theirs);
-    native.close(ours);
-  }
-}
-
-/** What fusermount3 says, as what to do about it. */
-function helperProblem(path: string, stderr: string): string {
-  const said = (stderr.trim().split('\n').at(-1) ?? '').replace(/^fusermount3: /, '');
-  if (said.includes('user_allow_other')) {
-    return "-o allow_other and allow_root are root's to permit: ask for the line user_allow_other in /etc/fuse.conf";
-  }
-  if (/permission denied/i.test(said) && /fuse device|\/dev\/fuse/.test(said)) {
-    return 'cannot open /dev/fuse: permission denied; it must be readable and writable by everybody (mode 0666)';
-  }
-  if (/permission denied/i.test(said)) {
-    // That the file can be written was looked at before.
-    return `fusermount3 may not mount on the file ${path} (${said}): an AppArmor profile may allow it directories only; show the disk in a directory of yours instead: tsnbdfuse DIRECTORY/disk.raw ...`;
-  }
-  return `cannot mount on ${path}: ${said === '' ? 'fusermount3 failed' : said}`;
+  // Loaded by those who need it.
+  const { mountByHelper } = await import('./fusermount.js');
+  return mountByHelper(path, helperOptions(options));
 }
 
 /**
@@ -177,20 +124,6 @@ export async function detach(path: string, lazy: boolean): Promise<number> {
     const result = await native.umount(path, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0));
     if (result !== -errno.EPERM) return result;
   }
-  const helper = await findHelper().catch(() => undefined);
-  if (helper === undefined) return -errno.ENOENT;
-  const result = await execa(helper, [lazy ? '-uz' : '-u', '--', path], {
-    stdin: 'ignore',
-    cwd: HELPER_DIRECTORY,
-    timeout: HELPER_DEADLINE,
-    reject: false,
-  });
-  if (result.exitCode === 0) return 0;
-  if (result.timedOut) return -errno.ETIMEDOUT;
-  traceMain('%s -u %s: %s', helper, shellWord(path), result.stderr);
-  if (/busy/i.test(result.stderr)) return -errno.EBUSY;
-  // It looks for the mount in the table, as whoever was faster leaves none.
-  return /not found|not mounted|invalid argument/i.test(result.stderr)
-    ? -errno.EINVAL
-    : -errno.EPERM;
+  const { unmountByHelper } = await import('./fusermount.js');
+  return unmountByHelper(path, lazy);
 }

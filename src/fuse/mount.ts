@@ -207,7 +207,7 @@ class DiskMount implements Mount {
     this.#attachment = await attach(path, { readOnly, isDirectory, source, fuse });
     const { fd } = this.#attachment;
     try {
-      this.#own = await OwnMount.of(path);
+      this.#own = OwnMount.of(path);
       // Where the kernel can be made to read ahead far enough, that costs less.
       const ahead = this.#own === undefined || !canTune(this.#own.device);
       if (ahead || far) this.#ahead?.start({ ahead });

@@ -1,6 +1,6 @@
 /** Looks at a mountpoint before anything is started for it, and tells in one line what is wrong. */
 
-import { constants, existsSync } from 'node:fs';
+import { constants, existsSync, readFileSync } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { access, lstat, opendir, readFile, realpath, statfs } from 'node:fs/promises';
 import { basename, delimiter, dirname, join, resolve } from 'node:path';
@@ -47,15 +47,24 @@ export function parseMountinfo(text: string): MountEntry[] {
   return entries;
 }
 
-/** The mounts on a path, the one that is seen last. */
-export async function findMounts(path: string): Promise<MountEntry[]> {
-  const entries = parseMountinfo(await readFile('/proc/self/mountinfo', 'utf8'));
-  return entries.filter((entry) => entry.mountpoint === path);
+const MOUNTINFO = '/proc/self/mountinfo';
+
+const mountsOn = (path: string, mountinfo: string): MountEntry[] =>
+  parseMountinfo(mountinfo).filter((entry) => entry.mountpoint === path);
+
+/** The mounts on a path, the one that is seen last. At once, for as long as no request can wait for us. */
+export function findMounts(path: string): MountEntry[] {
+  return mountsOn(path, readFileSync(MOUNTINFO, 'utf8'));
+}
+
+/** As `findMounts`, off the event loop. */
+export async function findMountsAside(path: string): Promise<MountEntry[]> {
+  return mountsOn(path, await readFile(MOUNTINFO, 'utf8'));
 }
 
 /** The mount that covers a path, the latest one where there are several, or undefined. */
-export async function findMount(path: string): Promise<MountEntry | undefined> {
-  return (await findMounts(path)).at(-1);
+export function findMount(path: string): MountEntry | undefined {
+  return findMounts(path).at(-1);
 }
 
 /** For a message: its type, and its source where it has one. */
@@ -111,7 +120,7 @@ function refuse(mount: MountEntry, shown: string): never {
 
 /** @throws MountError where something is mounted on a path that makes another mount there a mistake */
 async function refuseMount(absolute: string, shown: string): Promise<void> {
-  const mount = await findMount(absolute);
+  const mount = findMount(absolute);
   if (mount === undefined) return;
   // An empty directory that a file system is mounted on is as good as another one. A file is not, and
   // neither is a FUSE mount, which may be dead, or a disk that is shown already.
@@ -128,7 +137,7 @@ async function resolveParent(shown: string): Promise<string> {
   // A dead or a hung mount may not even be looked at, so the list of mounts is asked first.
   await refuseMount(absolute, shown);
   const parent = dirname(absolute);
-  const around = await findMount(parent);
+  const around = findMount(parent);
   if (around?.type === OWN_TYPE) refuse(around, parent);
   let inParent: string;
   try {
@@ -182,7 +191,7 @@ export async function checkMountpoint(shown: string): Promise<Mountpoint> {
   if (entry.isDirectory()) {
     await checkWritable(path, shown);
     const hides = !(await isEmpty(path, shown));
-    const below = hides ? await findMount(path) : undefined;
+    const below = hides ? findMount(path) : undefined;
     if (below !== undefined) refuse(below, shown);
     await refusePseudo(path, shown);
     return {
@@ -215,7 +224,7 @@ async function inDirectory(path: string, shown: string): Promise<Mountpoint> {
   const directory = dirname(path);
   const shownDirectory = dirname(shown);
   // A place like /tmp or /, which much else needs.
-  if ((await findMount(directory)) !== undefined) throw new MountError(missing);
+  if (findMount(directory) !== undefined) throw new MountError(missing);
   const name = basename(path);
   if (Buffer.byteLength(name) > LONGEST_NAME) {
     throw new MountError(`the name of ${shown} has more than ${LONGEST_NAME} bytes`);

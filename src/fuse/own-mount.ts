@@ -13,7 +13,7 @@ import { errno } from '../errno.js';
 import { traceMain } from '../trace.js';
 import { native } from '../native.js';
 import { UMOUNT_NOFOLLOW, detach } from './attach.js';
-import { findMounts } from './mountpoint.js';
+import { findMounts, findMountsAside } from './mountpoint.js';
 import type { MountEntry } from './mountpoint.js';
 
 /** Opens nothing, and so asks the mount nothing; open(2) has it so on x64 and arm64. */
@@ -41,8 +41,8 @@ export class OwnMount {
   }
 
   /** To be called right after the mount. @returns undefined if it is gone already */
-  static async of(path: string): Promise<OwnMount | undefined> {
-    const mount = (await findMounts(path)).at(-1);
+  static of(path: string): OwnMount | undefined {
+    const mount = findMounts(path).at(-1);
     return mount === undefined ? undefined : new OwnMount(path, mount);
   }
 
@@ -52,12 +52,12 @@ export class OwnMount {
 
   /** Whether the mount is still in its place, be it under another one. */
   async isMounted(): Promise<boolean> {
-    return (await findMounts(this.path)).some((mount) => this.#is(mount));
+    return (await findMountsAside(this.path)).some((mount) => this.#is(mount));
   }
 
   /** The mount that somebody has put over ours. */
   async cover(): Promise<MountEntry | undefined> {
-    const mounts = await findMounts(this.path);
+    const mounts = await findMountsAside(this.path);
     const top = mounts.at(-1);
     const covered = mounts.some((mount) => this.#is(mount)) && top !== undefined && !this.#is(top);
     return covered ? top : undefined;

@@ -1,6 +1,5 @@
 /** Making a connection: to the address, and through the handshake. */
 
-import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
 import type { ConnectionOptions } from 'node:tls';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -299,6 +298,8 @@ async function resolveHost(
 ): Promise<string[]> {
   // A scope (%eth0) is part of the address.
   if (isIP(host.replace(/%.*$/, '')) !== 0) return [host];
+  // Loaded by those who need it.
+  const { lookup } = await import('node:dns/promises');
   const stop = new AbortController();
   try {
     const ends = signal === undefined ? stop.signal : AbortSignal.any([stop.signal, signal]);

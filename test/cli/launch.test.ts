@@ -3,7 +3,6 @@ import { execFile } from 'node:child_process';
 import { cp, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { after, before, describe, it } from 'node:test';
 import { promisify } from 'node:util';
 import { PACKAGE_ROOT } from '../../src/package-root.js';
@@ -15,14 +14,32 @@ describe('bin/', () => {
 
   before(async () => {
     copy = await mkdtemp(join(tmpdir(), 'tsnbdfuse-launch-'));
-    const root = fileURLToPath(PACKAGE_ROOT);
     for (const part of ['bin', 'package.json', 'dist/bundle', 'native-bindings/build']) {
-      await cp(join(root, part), join(copy, part), { recursive: true });
+      await cp(join(PACKAGE_ROOT, part), join(copy, part), { recursive: true });
     }
   });
   after(() => rm(copy, { recursive: true }));
 
   const bundle = (name: string): string => join(copy, 'dist', 'bundle', name);
+
+  /** Has the command print an expression instead of doing its work. */
+  const replaced = async (
+    name: string,
+    expression: string,
+    test: () => Promise<void>,
+  ): Promise<void> => {
+    const own = await readFile(bundle(`${name}.cjs`));
+    await rm(bundle(`${name}.cache`), { force: true });
+    await writeFile(
+      bundle(`${name}.cjs`),
+      `(function () { console.log(JSON.stringify(${expression})); })`,
+    );
+    try {
+      await test();
+    } finally {
+      await writeFile(bundle(`${name}.cjs`), own);
+    }
+  };
 
   for (const name of ['tsnbdfuse', 'tsnbdkit']) {
     const starts = async (): Promise<void> => {
@@ -49,6 +66,28 @@ describe('bin/', () => {
       await starts();
     });
 
+    it(`${name} is started by a link, with any words`, async () => {
+      const link = join(copy, `a link to ${name}`);
+      await symlink(join(copy, 'bin', name), link);
+      const { stdout } = await run(link, ['-V']);
+      assert.match(stdout, new RegExp(`^${name} \\d`));
+      const words = ['--', 'a  b', '$HOME', '*', ''];
+      await replaced(name, 'process.argv.slice(2)', async () => {
+        assert.deepEqual(JSON.parse((await run(link, words)).stdout), words);
+      });
+    });
+
+    it(`${name} keeps the certificates of NODE_EXTRA_CA_CERTS for what it starts`, async () => {
+      const env = { ...process.env, NODE_EXTRA_CA_CERTS: join(copy, 'no such file') };
+      const names = '[process.env.NODE_EXTRA_CA_CERTS, process.env.TSNBDFUSE_CA_CERTS]';
+      await replaced(name, names, async () => {
+        const { stdout, stderr } = await run(join(copy, 'bin', name), [], { env });
+        // Node warns of what it cannot read.
+        assert.equal(stderr, '');
+        assert.deepEqual(JSON.parse(stdout), [env.NODE_EXTRA_CA_CERTS, null]);
+      });
+    });
+
     it(`${name} says so where it was not built`, async () => {
       await rm(bundle(`${name}.cjs`));
       await assert.rejects(run(process.execPath, [join(copy, 'bin', name)]), {
@@ -63,12 +102,11 @@ describe('the build', () => {
   it('leaves nothing of what V8 made of an earlier source of the same length', async () => {
     const copy = await mkdtemp(join(tmpdir(), 'tsnbdfuse-build-'));
     try {
-      const root = fileURLToPath(PACKAGE_ROOT);
       // Without the addon nothing is mounted.
       for (const part of ['bin', 'package.json', 'dist/src', 'dist/scripts', 'scripts']) {
-        await cp(join(root, part), join(copy, part), { recursive: true });
+        await cp(join(PACKAGE_ROOT, part), join(copy, part), { recursive: true });
       }
-      await symlink(join(root, 'node_modules'), join(copy, 'node_modules'));
+      await symlink(join(PACKAGE_ROOT, 'node_modules'), join(copy, 'node_modules'));
       const file = join(copy, 'dist', 'src', 'cli', 'main.js');
       const text = 'print(`tsnbdfuse ';
       const source = await readFile(file, 'utf8');

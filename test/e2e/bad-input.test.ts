@@ -282,7 +282,13 @@ describe('other things', () => {
     const words = ['-c', script, TSNBDFUSE, place.join('disk.raw'), ...server];
     const { status, stderr } = await place.run('sh', words);
     assert.equal(status, 1);
-    assert.match(stderr, /^tsnbdfuse: the current directory does not exist any more; [^\n]*\n$/);
+    // The shell that bin/tsnbdfuse begins with has a line of its own about it.
+    const ours = stderr.split('\n').filter((line) => line.startsWith('tsnbdfuse: '));
+    assert.equal(ours.length, 1, stderr);
+    assert.match(
+      stderr,
+      /(^|getcwd[^\n]*\n)tsnbdfuse: the current directory does not exist any more; [^\n]*\n$/,
+    );
   });
 
   it('too few descriptors', async () => {
