@@ -3,10 +3,10 @@
 import type { NbdConnection } from './connection.js';
 
 /**
- * In what form the answer to a request had better come. A simple reply is cheaper: nbdkit needs two
- * system calls for one to READ, and three for one in chunks. Only chunks tell of holes.
+ * In what form the answer to a request had better come, or has to. A simple reply is cheaper: nbdkit
+ * needs two system calls for one to READ, and three for one in chunks. Only chunks tell of holes.
  */
-export type ReplyForm = 'simple' | 'structured';
+export type ReplyForm = 'rather simple' | 'rather structured' | 'structured';
 
 /** Connections that are as good as each other. */
 class Group {
@@ -44,13 +44,13 @@ export class ConnectionPool {
   }
 
   /**
-   * @param form simple: the other connections help where these are full. Structured: the others are
-   *   taken only where there is none of these, since a hole that is sent costs more than a wait
+   * What had rather one form takes the other as well when the connections with that form are full:
+   * one that waits costs more than a system call, or a hole that is sent.
    * @returns undefined if there is no connection at all
    */
   pick(form: ReplyForm): NbdConnection | undefined {
     if (form === 'structured') return this.#structured.pick() ?? this.#simple.pick();
-    const simple = this.#simple.pick();
-    return simple?.full === false ? simple : this.#any.pick();
+    const best = (form === 'rather simple' ? this.#simple : this.#structured).pick();
+    return best?.full === false ? best : this.#any.pick();
   }
 }

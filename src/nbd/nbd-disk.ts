@@ -110,7 +110,8 @@ async function joinMore(
 }
 
 /** A range that only extended headers can say goes where these were agreed on. */
-const formFor = (length: number): ReplyForm => (length > MAX_RANGE ? 'structured' : 'simple');
+const formFor = (length: number): ReplyForm =>
+  length > MAX_RANGE ? 'structured' : 'rather simple';
 
 export class NbdDisk implements Disk {
   readonly info: DiskInfo;
@@ -192,13 +193,15 @@ export class NbdDisk implements Disk {
     this.#onLost?.(reason);
   }
 
-  #pick(form: ReplyForm = 'simple'): NbdConnection | undefined {
+  #pick(form: ReplyForm = 'rather simple'): NbdConnection | undefined {
     if (this.#lost !== undefined || this.#closed !== undefined) return undefined;
     return this.#connections.pick(form);
   }
 
   read(offset: bigint, length: number, reply: ReadReply): void {
-    const connection = this.#pick(length <= SMALL_READ_BYTES ? 'simple' : 'structured');
+    const connection = this.#pick(
+      length <= SMALL_READ_BYTES ? 'rather simple' : 'rather structured',
+    );
     if (connection === undefined) reply.fail(errno.EIO);
     else connection.read(offset, length, reply);
   }
