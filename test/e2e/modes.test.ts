@@ -277,7 +277,7 @@ describe(
           '[',
           ...server,
           `logfile=${log}`,
-          'rdelay=50ms',
+          'rdelay=400ms',
           ']',
         ]);
         // Each of them is enough for one connection: the next one goes over another.
