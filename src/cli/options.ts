@@ -188,10 +188,7 @@ export function makeProgram(): Command {
         DEFAULT_TIMEOUT,
       )
       .addOption(
-        new Option(
-          '--reconnect <seconds>',
-          'how long a lost server is waited for, 0 or forever',
-        )
+        new Option('--reconnect <seconds>', 'how long a lost server is waited for, 0 or forever')
           .argParser(parseReconnect)
           // Whether it was given matters.
           .default(undefined, String(DEFAULT_RECONNECT)),

@@ -119,11 +119,7 @@ export class CaptiveOrigin implements Origin {
   #connecting: Promise<unknown> = Promise.resolve();
 
   /** @param start starts the server once more, where it is to be restarted */
-  constructor(
-    server: CaptiveProcess,
-    options: Connecting,
-    start: () => Promise<CaptiveProcess>,
-  ) {
+  constructor(server: CaptiveProcess, options: Connecting, start: () => Promise<CaptiveProcess>) {
     this.#server = server;
     this.#options = options;
     this.#start = start;

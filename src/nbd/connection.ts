@@ -371,7 +371,7 @@ export class NbdConnection {
     this.#dead = reason;
     this.#stallWatch?.stop();
     // What will be sent again must not arrive later than that.
-    if (handsOver) this.#transport.reset();
+    if (handsOver && this.#inFlight.count > 0) this.#transport.reset();
     else this.#transport.close();
     const unanswered = handsOver ? this.#inFlight.takeAll() : [];
     this.#inFlight.failAll(errno.EIO);

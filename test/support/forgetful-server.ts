@@ -184,17 +184,17 @@ export class ForgetfulServer {
   async #handle(socket: Socket, request: ServerRequest): Promise<void> {
     await this.#dawdle();
     // What a connection that is gone has asked is not done.
-    if (socket.destroyed) return;
+    if (isGone(socket)) return;
     const fate = this.fateOf(request);
     if (fate === 'crash before') this.crash();
     if (fate === 'cut before') socket.destroy();
-    if (socket.destroyed) return;
+    if (isGone(socket)) return;
     const refusal = this.refuses(request);
     const data = refusal === 0 ? this.#do(request) : undefined;
     await this.#dawdle();
     if (fate === 'crash after') this.crash();
     if (fate === 'cut after') socket.destroy();
-    if (socket.destroyed || fate === 'ignore') return;
+    if (isGone(socket) || fate === 'ignore') return;
     const reply = new ByteWriter('big').u32(0x67446698).u32(refusal).u64(request.cookie);
     socket.write(data === undefined ? reply.finish() : reply.bytes(data).finish());
   }
@@ -225,3 +225,6 @@ export class ForgetfulServer {
     return undefined;
   }
 }
+
+/** Asked anew each time. */
+const isGone = (socket: Socket): boolean => socket.destroyed;
