@@ -8,10 +8,11 @@ const FIRST_LASTING = 5_000;
 const MOST_OUTAGES = 5;
 const OUTAGE_PERIOD = 60_000;
 
-const seconds = (milliseconds: number): string => {
+/** `3.5 s`, `60 s` */
+export function secondsText(milliseconds: number): string {
   const exact = milliseconds / 1000;
-  return `${exact < 10 ? exact.toFixed(1) : Math.round(exact)} s`;
-};
+  return `${exact < 10 ? Number(exact.toFixed(1)) : Math.round(exact)} s`;
+}
 
 /** `3.5 MiB` */
 export function bytesText(bytes: number): string {
@@ -54,7 +55,7 @@ export class Progress {
     const before =
       this.#untold === 0 ? '' : ` (and was lost ${this.#untold} times that were not told of)`;
     this.#untold = 0;
-    this.#report(`${reason}${before}; reconnecting for up to ${seconds(most)}`);
+    this.#report(`${reason}${before}; reconnecting for up to ${secondsText(most)}`);
   }
 
   /** An attempt has failed. @param left milliseconds until it is given up */
@@ -63,15 +64,17 @@ export class Progress {
     if (lasted < this.#lastingFrom) return;
     this.#lastingFrom = 2 * lasted;
     this.#isTold = true;
-    const goesOn = left > 0 ? `trying for another ${seconds(left)}` : 'still trying';
-    this.#report(`not back after ${seconds(lasted)} (${errorText(error)}); ${goesOn}`);
+    const goesOn = left > 0 ? `trying for another ${secondsText(left)}` : 'still trying';
+    this.#report(`not back after ${secondsText(lasted)} (${errorText(error)}); ${goesOn}`);
   }
 
   /** @param requests how many were sent again */
   restored(requests: number): void {
     if (!this.#isTold) return;
-    const lasted = seconds(performance.now() - this.#since);
-    this.#report(`restored after ${lasted}, ${requests} requests sent again`);
+    const lasted = secondsText(performance.now() - this.#since);
+    this.#report(
+      `restored after ${lasted}, ${requests} request${requests === 1 ? '' : 's'} sent again`,
+    );
   }
 
   /** Something else. */

@@ -16,7 +16,7 @@ import { Command } from './constants.js';
 import type { NegotiatedExport } from './export.js';
 import { KeptCommand } from './in-flight.js';
 import type { OpenedExport } from './open.js';
-import { Progress, bytesText } from './progress.js';
+import { Progress, bytesText, secondsText } from './progress.js';
 import { Attempts } from './reconnect.js';
 import type { Open } from './reconnect.js';
 import { Replay, replayOf } from './replay.js';
@@ -348,7 +348,7 @@ export class Recovery {
   }
 
   #tooLate(outage: Outage): void {
-    const waited = bytesOfTime(performance.now() - outage.since);
+    const waited = secondsText(performance.now() - outage.since);
     const { lastError } = outage;
     const why = lastError === undefined ? '' : ` (${errorText(lastError)})`;
     if (!this.#options.forever) {
@@ -416,5 +416,3 @@ export class Recovery {
 
 const changes = (type: KeptCommand['type']): boolean =>
   type === Command.WRITE || type === Command.WRITE_ZEROES || type === Command.TRIM;
-
-const bytesOfTime = (milliseconds: number): string => `${Math.round(milliseconds / 1000)} s`;
