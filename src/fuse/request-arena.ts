@@ -125,12 +125,13 @@ export class RequestArena {
   #reuse(slab: Slab): void {
     if (slab.held > 0 || slab.kept > 0) return;
     slab.used = 0;
-    if (slab === this.#current) return;
     if (this.#slabs > this.#mostSlabs) {
       this.#slabs--;
+      if (slab === this.#current) this.#current = undefined;
       if (this.#spare.length < MOST_SPARE) this.#spare.push(slab);
       return;
     }
+    if (slab === this.#current) return;
     this.#free.push(slab);
     this.#tellFreed();
   }

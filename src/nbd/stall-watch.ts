@@ -52,20 +52,24 @@ export class StallWatch {
     command.due = due;
     if (command.type === Command.WRITE) this.#dirty += command.length;
     else if (command.type === Command.FLUSH) this.#flushing = true;
-    this.#timer ??= setInterval(() => this.#look(), this.#interval);
+    this.#lookLater();
+  }
+
+  #lookLater(): void {
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      this.#look();
+    }, this.#interval);
   }
 
   stop(): void {
-    clearInterval(this.#timer);
+    clearTimeout(this.#timer);
     this.#timer = undefined;
   }
 
   #look(): void {
     this.#forgetFlushed();
-    if (this.#inFlight.count === 0) {
-      this.stop();
-      return;
-    }
+    if (this.#inFlight.count === 0) return;
     const tick = ++this.#tick;
     const moved = this.#moved();
     const moves = moved !== this.#lastMoved;
@@ -76,11 +80,11 @@ export class StallWatch {
       if (moves && moved < command.due) command.since = tick;
       // The first look may come right after it was sent.
       else if (tick - command.since > this.#patience * this.#share(command)) {
-        this.stop();
         this.#stalled();
         return;
       }
     }
+    this.#lookLater();
   }
 
   #forgetFlushed(): void {
