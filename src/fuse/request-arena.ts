@@ -43,15 +43,18 @@ const LARGEST_PER_SLAB = 4;
  * little of each: then it has to copy what it wants.
  */
 const MOST_LENT = 24;
-/** How many slabs that came back are left for the next time, beyond the bound. */
-const MOST_SPARE = 4;
+/** Milliseconds after which slabs that came back, and nobody has used meanwhile, are let go. */
+const SPARE_TIME = 5_000;
 
 export class RequestArena {
   readonly #largest: number;
   readonly #mostSlabs: number;
   readonly #free: Slab[] = [];
-  /** Beyond the bound, for when slabs are lent again. */
+  /** Beyond the bound, for when slabs are lent again: to make them anew each time would leave much to collect. */
   readonly #spare: Slab[] = [];
+  /** The fewest of them for a while. */
+  #leastSpare = 0;
+  #letsGo = false;
   /** Those that are not lent. */
   #slabs = 0;
   #lent = 0;
@@ -87,6 +90,7 @@ export class RequestArena {
     let slab = this.#free.pop();
     if (slab === undefined && this.#slabs < this.#mostSlabs) {
       slab = this.#spare.pop() ?? new Slab(LARGEST_PER_SLAB * this.#largest, this.#letGo);
+      this.#leastSpare = Math.min(this.#leastSpare, this.#spare.length);
       this.#slabs++;
     }
     this.#current = slab;
@@ -128,12 +132,24 @@ export class RequestArena {
     if (this.#slabs > this.#mostSlabs) {
       this.#slabs--;
       if (slab === this.#current) this.#current = undefined;
-      if (this.#spare.length < MOST_SPARE) this.#spare.push(slab);
+      this.#spare.push(slab);
+      this.#letGoLater();
       return;
     }
     if (slab === this.#current) return;
     this.#free.push(slab);
     this.#tellFreed();
+  }
+
+  #letGoLater(): void {
+    if (this.#letsGo) return;
+    this.#letsGo = true;
+    setTimeout(() => {
+      this.#letsGo = false;
+      this.#spare.splice(0, this.#leastSpare);
+      this.#leastSpare = this.#spare.length;
+      if (this.#spare.length > 0) this.#letGoLater();
+    }, SPARE_TIME).unref();
   }
 
   #tellFreed(): void {
