@@ -269,6 +269,15 @@ static napi_value socket_error(napi_env env, napi_callback_info info) {
   return make_int(env, -error);
 }
 
+/* resetOnClose(fd) */
+static napi_value reset_on_close(napi_env env, napi_callback_info info) {
+  int32_t fd;
+  struct linger none = {.l_onoff = 1, .l_linger = 0};
+  if (!get_fd(env, info, &fd)) return NULL;
+  int result = setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+  return make_int(env, result < 0 ? -errno : 0);
+}
+
 /* accept(fd) */
 static napi_value accept_next(napi_env env, napi_callback_info info) {
   int32_t fd;
@@ -305,6 +314,7 @@ bool define_socket(napi_env env, napi_value exports) {
          define(env, exports, "vsockConnect", vsock_connect) &&
          define(env, exports, "tcpPort", tcp_port) &&
          define(env, exports, "socketError", socket_error) &&
+         define(env, exports, "resetOnClose", reset_on_close) &&
          define(env, exports, "accept", accept_next) &&
          define(env, exports, "socketpair", socket_pair);
 }

@@ -83,6 +83,8 @@ export interface Native {
   vsockConnect(cid: number, port: number): number;
   /** The port that a TCP socket is bound to. */
   tcpPort(fd: number): number;
+  /** The close of a TCP socket drops what its peer has not acknowledged (SO_LINGER of 0). */
+  resetOnClose(fd: number): number;
   /** The pending error of a socket as a negated errno, or 0 (SO_ERROR). */
   socketError(fd: number): number;
   /** The next connection; where it is TCP, set up as by `tcpConnect`. */

@@ -7,8 +7,8 @@ import type { FuseOptions } from '../fuse/mount-options.js';
 import { UsageError } from './errors.js';
 import { parseMode } from './modes.js';
 import type { Source } from './modes.js';
-import { ALIASES, EXAMPLES, FORMS, makeProgram } from './options.js';
-import type { Cache, Options } from './options.js';
+import { ALIASES, EXAMPLES, FORMS, makeProgram, patienceOf } from './options.js';
+import type { Cache, Options, Patience } from './options.js';
 import { splitArguments } from './split-arguments.js';
 
 export interface MountCommand {
@@ -24,6 +24,9 @@ export interface MountCommand {
   readonly pidfile: string | undefined;
   /** Milliseconds. */
   readonly connectTimeout: number;
+  readonly patience: Patience;
+  /** A captive server that ends is started again. */
+  readonly restartServer: boolean;
   /** Show the partitions as well. */
   readonly partitions: boolean;
   /** Show this one in place of the disk. */
@@ -67,15 +70,20 @@ export function parseCommandLine(args: readonly string[], calledAs = 'tsnbdfuse'
   if (options.version === true) return { kind: 'version' };
 
   const fuse = fuseOptions(options.o ?? []);
+  const { mountpoint, source } = destination(program.args, mode);
+  const restartServer = options.restartServer === true;
   return {
     kind: 'mount',
-    ...destination(program.args, mode),
+    mountpoint,
+    source,
     readOnly: options.readonly === true || fuse.readOnly,
     cache: options.cache ?? (calledAs === PREDECESSOR ? 'writethrough' : 'writeback'),
     connections: options.connections,
     fuse,
     pidfile: options.pidfile,
     connectTimeout: options.connectTimeout * 1000,
+    patience: patienceOf(options, canReconnect(source, options)),
+    restartServer,
     ...choice(options),
     trim: options.trim === true,
     verbose: options.verbose === true || options.debug === true || fuse.debug,
@@ -101,6 +109,21 @@ function fuseOptions(texts: readonly string[]): FuseOptions {
     if (error instanceof MountOptionError) throw new UsageError(`-o ${error.message}`);
     throw error;
   }
+}
+
+/** Whether a server that is lost can be reached again. @throws UsageError for options that ask for more */
+function canReconnect(source: Source, { reconnect, restartServer }: Options): boolean {
+  const isCaptive = source.kind === 'captive' || source.kind === 'command';
+  if (restartServer === true && !isCaptive) {
+    throw new UsageError('--restart-server is for a server that is started here: [ CMD ]');
+  }
+  if (isCaptive ? restartServer === true : source.kind !== 'fd') return true;
+  if (reconnect === undefined || reconnect === 0) return false;
+  throw new UsageError(
+    isCaptive
+      ? '--reconnect needs --restart-server, for a server that keeps its data'
+      : '--reconnect: a socket that we inherit cannot be connected again',
+  );
 }
 
 /** What of the disk is shown: one choice only. */

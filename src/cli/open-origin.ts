@@ -3,6 +3,7 @@
 import { fstatSync } from 'node:fs';
 import { checkResult } from '../errno.js';
 import { native } from '../native.js';
+import type { CaptiveProcess } from './captive-process.js';
 import type { MountCommand } from './command-line.js';
 import { CommandError } from './errors.js';
 import type { Source } from './modes.js';
@@ -28,6 +29,7 @@ export async function openOrigin(command: MountCommand): Promise<Origin> {
   const options: Connecting = {
     deadline: command.connectTimeout,
     connections: command.connections,
+    patience: command.patience,
   };
   const { CaptiveOrigin, ServerOrigin } = await import('./origin.js');
   switch (source.kind) {
@@ -49,13 +51,16 @@ export async function openOrigin(command: MountCommand): Promise<Origin> {
     }
     case 'captive': {
       const { CaptiveServer } = await import('./captive-server.js');
-      const server = await CaptiveServer.start(source.command, { showOutput: command.verbose });
-      return new CaptiveOrigin(server, options);
+      const showOutput = command.verbose;
+      const start = (): Promise<CaptiveProcess> =>
+        CaptiveServer.start(source.command, { showOutput });
+      return new CaptiveOrigin(await start(), options, start);
     }
     case 'command': {
       const { CommandServer } = await import('./captive-command.js');
-      const server = await CommandServer.start(source.command, { showOutput: false });
-      return new CaptiveOrigin(server, options);
+      const start = (): Promise<CaptiveProcess> =>
+        CommandServer.start(source.command, { showOutput: false });
+      return new CaptiveOrigin(await start(), options, start);
     }
   }
 }

@@ -42,6 +42,36 @@ function parseSeconds(text: string): number {
   return seconds;
 }
 
+/** Seconds; see ARCHITECTURE.md, "When the server is lost". */
+const DEFAULT_TIMEOUT = 30;
+const DEFAULT_RECONNECT = 60;
+const DEFAULT_UNFLUSHED = 64n * 1024n * 1024n;
+/** In bytes: less would be one flush after the other. The most is what the process may well have. */
+const MIN_UNFLUSHED = 1024n * 1024n;
+const MAX_UNFLUSHED = 16n * 1024n * 1024n * 1024n;
+
+/** 0 is never. */
+function parsePatience(text: string): number {
+  return /^0+(\.0+)?$/.test(text) ? 0 : parseSeconds(text);
+}
+
+function parseReconnect(text: string): number | 'forever' {
+  if (text === 'forever') return text;
+  try {
+    return parsePatience(text);
+  } catch {
+    throw new InvalidArgumentError('It is a number of seconds, 0 for not at all, or "forever".');
+  }
+}
+
+function parseUnflushedLimit(text: string): number {
+  const bytes = parseBytes(text);
+  if (bytes < MIN_UNFLUSHED || bytes > MAX_UNFLUSHED) {
+    throw new InvalidArgumentError('It is a size from 1M to 16G.');
+  }
+  return Number(bytes);
+}
+
 function parseConnections(text: string): number {
   const connections = /^\d+$/.test(text) ? Number(text) : Number.NaN;
   if (!(connections >= 1 && connections <= MAX_CONNECTIONS)) {
@@ -73,6 +103,30 @@ function parseWindowSize(text: string): bigint {
   return size;
 }
 
+export interface Patience {
+  /** Milliseconds for each request, or undefined for any time. */
+  readonly timeout: number | undefined;
+  /** Milliseconds for which a lost server is waited for, or undefined where it is not. */
+  readonly reconnect: number | undefined;
+  /** It is tried after that, too. */
+  readonly forever: boolean;
+  /** Bytes that are kept because no flush has covered them. */
+  readonly unflushedLimit: number;
+}
+
+/** @param reconnects the server can be reached again */
+export function patienceOf(options: Options, reconnects: boolean): Patience {
+  const { timeout, reconnect = DEFAULT_RECONNECT, unflushedLimit } = options;
+  const forever = reconnect === 'forever';
+  const seconds = forever ? DEFAULT_RECONNECT : reconnect;
+  return {
+    timeout: timeout === 0 ? undefined : timeout * 1000,
+    reconnect: reconnects && seconds > 0 ? seconds * 1000 : undefined,
+    forever,
+    unflushedLimit: unflushedLimit ?? Number(DEFAULT_UNFLUSHED),
+  };
+}
+
 export interface Options {
   readonly readonly?: true;
   readonly cache?: Cache;
@@ -80,6 +134,10 @@ export interface Options {
   readonly o?: readonly string[];
   readonly pidfile?: string;
   readonly connectTimeout: number;
+  readonly timeout: number;
+  readonly reconnect?: number | 'forever';
+  readonly unflushedLimit?: number;
+  readonly restartServer?: true;
   readonly partitions?: true;
   readonly partition?: number;
   readonly offset?: bigint;
@@ -123,6 +181,24 @@ export function makeProgram(): Command {
         parseSeconds,
         DEFAULT_CONNECT_TIMEOUT,
       )
+      .option(
+        '--timeout <seconds>',
+        'how long a request may take until the server counts as lost; 0: any time',
+        parsePatience,
+        DEFAULT_TIMEOUT,
+      )
+      .addOption(
+        new Option('--reconnect <seconds>', 'how long a lost server is waited for, 0 or forever')
+          .argParser(parseReconnect)
+          // Whether it was given matters.
+          .default(undefined, String(DEFAULT_RECONNECT)),
+      )
+      .addOption(
+        new Option('--unflushed-limit <bytes>', 'how much is kept to be sent again')
+          .argParser(parseUnflushedLimit)
+          .default(undefined, '64M'),
+      )
+      .option('--restart-server', 'start CMD again if it ends; it must keep its data')
       .option('--partitions', 'show the partitions beside the disk')
       .option('--partition <n>', 'show this partition instead of the disk', parsePartition)
       .option('--offset <bytes>', 'show the disk from there on: 512, 10M, 1.5G', parseBytes)

@@ -1,6 +1,6 @@
 /** Where the disk comes from: a captive server, or a server that somebody else runs. */
 
-import type { NbdDisk } from '../nbd/nbd-disk.js';
+import type { ConnectOptions, NbdDisk, RecoverySettings } from '../nbd/nbd-disk.js';
 import type { Target } from '../nbd/export.js';
 import type { CaptiveProcess } from './captive-process.js';
 import { TOO_LATE, within } from '../deadline.js';
@@ -8,6 +8,7 @@ import { CommandError } from './errors.js';
 import { exitText } from './exit.js';
 import { say } from './messages.js';
 import type { Exit } from './exit.js';
+import type { Patience } from './options.js';
 
 /** Milliseconds in which the end of a connection and the end of its server belong together. */
 const SAME_EVENT = 500;
@@ -37,6 +38,27 @@ export interface Connecting {
   readonly deadline: number;
   /** How many connections are made where the server allows several. */
   readonly connections: number;
+  readonly patience: Patience;
+}
+
+/** @param name of the server, for messages */
+function recoveryOf(
+  { patience }: Connecting,
+  name: string,
+  retarget?: RecoverySettings['retarget'],
+): Pick<ConnectOptions, 'timeout' | 'recovery'> {
+  const { timeout, reconnect, forever, unflushedLimit } = patience;
+  const recovery: RecoverySettings | undefined =
+    reconnect === undefined
+      ? undefined
+      : {
+          patience: reconnect,
+          forever,
+          unflushedLimit,
+          retarget,
+          report: (line) => say(`${name}: ${line}`),
+        };
+  return { timeout, recovery };
 }
 
 /** A server that was there before us, and stays. */
@@ -59,7 +81,9 @@ export class ServerOrigin implements Origin {
   async connect(): Promise<NbdDisk> {
     const { connectDisk } = await import('../nbd/nbd-disk.js');
     const { signal } = this.#unwanted;
-    const options = { ...this.#connecting, signal, warn: say };
+    const { deadline, connections } = this.#connecting;
+    const recovery = recoveryOf(this.#connecting, this.name);
+    const options = { deadline, connections, signal, warn: say, ...recovery };
     // Each would be a login of its own, and may ask for a password.
     const single = this.#target.address.kind === 'ssh';
     return connectDisk(this.#target, single ? { ...options, connections: 1 } : options);
@@ -86,13 +110,19 @@ export class CaptiveOrigin implements Origin {
   readonly name: string;
   /** Not the arguments of the server: they may hold a password, and everybody can read this. */
   readonly mountSource: string;
-  readonly #server: CaptiveProcess;
+  #server: CaptiveProcess;
   readonly #options: Connecting;
+  readonly #start: () => Promise<CaptiveProcess>;
+  /** The server that was started again, on its way. */
+  #restarting: Promise<CaptiveProcess> | undefined;
+  #isClosed = false;
   #connecting: Promise<unknown> = Promise.resolve();
 
-  constructor(server: CaptiveProcess, options: Connecting) {
+  /** @param start starts the server once more, where it is to be restarted */
+  constructor(server: CaptiveProcess, options: Connecting, start: () => Promise<CaptiveProcess>) {
     this.#server = server;
     this.#options = options;
+    this.#start = start;
     this.name = `server ${server.name}`;
     this.mountSource = server.name;
   }
@@ -107,6 +137,7 @@ export class CaptiveOrigin implements Origin {
       {
         deadline: this.#options.deadline,
         connections: Math.min(this.#options.connections, this.#server.mostConnections),
+        ...recoveryOf(this.#options, this.name, (failed) => this.#again(failed)),
       },
     );
     // The end of the server ends the wait.
@@ -134,6 +165,36 @@ export class CaptiveOrigin implements Origin {
     }
   }
 
+  /**
+   * Where the server is now: one that has ended is started again, and so is one that cannot be connected to.
+   * @param failed how many attempts to connect again have failed
+   * @throws CommandError
+   */
+  async #again(failed: number): Promise<Target> {
+    const { exit, mostConnections } = this.#server;
+    const isThere = exit === undefined || (await this.#livesOn(exit));
+    if (!isThere || failed > 0 || mostConnections === 1) await this.#restart();
+    return { address: this.#server.takeAddress(), exportName: '' };
+  }
+
+  async #restart(): Promise<void> {
+    this.#restarting ??= this.#replaceServer();
+    try {
+      await this.#restarting;
+    } finally {
+      this.#restarting = undefined;
+    }
+  }
+
+  async #replaceServer(): Promise<CaptiveProcess> {
+    // Never two of them at one image.
+    await this.#server.stop();
+    if (this.#isClosed) throw new CommandError(`${this.name} is not wanted any more`);
+    const server = await this.#start();
+    this.#server = server;
+    return server;
+  }
+
   /** One that goes into the background, as qemu-nbd --fork does, may still answer. */
   async #livesOn(exit: Exit): Promise<boolean> {
     return exit.status === 0 && (await this.#server.livesOn());
@@ -145,12 +206,16 @@ export class CaptiveOrigin implements Origin {
 
   async explainLoss(reason: string): Promise<string> {
     const exit = await within(this.#server.exited, SAME_EVENT);
-    // One in the background has ended long ago, and well.
-    const known = exit !== TOO_LATE && exit.status !== 0;
+    // One in the background has ended long ago, and well. Of one that was started again it is no matter how.
+    const isFinal = this.#options.patience.reconnect === undefined;
+    const known = isFinal && exit !== TOO_LATE && exit.status !== 0;
     return known ? `${this.name} ${exitText(exit)}` : `${this.name}: ${reason}`;
   }
 
   async close(atOnce: boolean): Promise<string | undefined> {
+    this.#isClosed = true;
+    if (atOnce) this.#server.kill();
+    await this.#restarting?.catch(() => undefined);
     if (atOnce) this.#server.kill();
     const problem = await this.#server.stop();
     // Without its server, a connection attempt ends at once.

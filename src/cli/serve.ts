@@ -38,6 +38,10 @@ const BUSY_PATIENCE = 2_000;
 const BUSY_INTERVAL = 50;
 /** Milliseconds for an unmount, which may have to write back. */
 const UNMOUNT_DEADLINE = 2_000;
+/** Milliseconds, beside what one request may take, for a server that is lost when the mount is to end. */
+const LAST_PATIENCE = 5_000;
+/** Milliseconds between two looks whether somebody has unmounted while the server is lost. */
+const UNMOUNTED_INTERVAL = 1_000;
 /** Milliseconds for taking down a mount that nobody has been told of, or that we failed. */
 const UNDO_DEADLINE = 5_000;
 
@@ -170,6 +174,7 @@ class Session {
     try {
       await this.#checkDisk();
       const mount = await this.#mount();
+      this.#disk.onDown = () => void this.#hurryWhenUnmounted(mount);
       try {
         await this.#pidfile?.write();
         return await this.#untilEnd(mount, interruptions);
@@ -236,9 +241,29 @@ class Session {
       latest.abort();
       latest = new AbortController();
       // Neither is waited for: it may be a server that hangs for which the next signal is sent.
+      this.#hurry();
       if (signals === 1) void this.#unmount(mount, latest.signal);
       else if (signals === 2) void this.#detach(mount, latest.signal);
       else return await this.#giveUp(mount);
+    }
+  }
+
+  /** The end is wanted: a server that is lost is not waited for as long as it would be otherwise. */
+  #hurry(): void {
+    this.#disk.hurry(LAST_PATIENCE);
+  }
+
+  /**
+   * An unmount writes back what is in the page cache, and waits for it where nobody tells us: it shows only
+   * by the mount that is gone from its place.
+   */
+  async #hurryWhenUnmounted(mount: Mount): Promise<void> {
+    while (this.#mounted && this.#disk.isDown) {
+      if (!(await mount.isMounted())) {
+        this.#hurry();
+        return;
+      }
+      await delay(UNMOUNTED_INTERVAL);
     }
   }
 

@@ -26,6 +26,13 @@ export interface Reply {
    * @param errno 0, or the positive Linux errno that tells what went wrong
    */
   done(errno: number): void;
+
+  /**
+   * Of a write, where whoever asked can spare the memory of the payload. The disk calls it right before
+   * `done(0)`, once at the most, to keep the payload as it is until it releases what it got. Without it,
+   * or where it gives undefined, the payload is the disk's no longer than until `done`.
+   */
+  keep?(): Owner | undefined;
 }
 
 /** The answer to a read; exactly one call of `data` or of `fail`. */

@@ -118,7 +118,11 @@ class FittedDisk implements Disk {
     this.#locked(offset, BigInt(length), reply, (first, end, unlocked) => {
       const whole = Number(end - first);
       if (whole === length) {
-        this.#writeParts(offset, bytes, start, length, options, unlocked);
+        // The payload is that of whoever asked.
+        this.#writeParts(offset, bytes, start, length, options, {
+          done: (code) => unlocked.done(code),
+          keep: () => reply.keep?.(),
+        });
         return;
       }
       const place = Buffer.allocUnsafeSlow(HEADROOM + whole);

@@ -51,6 +51,20 @@ export class Ranges {
     return 2 * low;
   }
 
+  /** What is in none of the ranges, from `start` to `end`, in order. */
+  *gaps(start: bigint, end: bigint): Generator<Range, void> {
+    const edges = this.#edges;
+    let from = start;
+    for (let at = this.#endingAtOrAfter(start); at < edges.length; at += 2) {
+      const rangeStart = edges[at] ?? 0n;
+      const rangeEnd = edges[at + 1] ?? 0n;
+      if (rangeStart >= end) break;
+      if (rangeStart > from) yield { start: from, end: rangeStart };
+      if (rangeEnd > from) from = rangeEnd;
+    }
+    if (from < end) yield { start: from, end };
+  }
+
   #joinNearest(): void {
     const edges = this.#edges;
     let nearest = 1;

@@ -1,5 +1,6 @@
 /** Knows whether anything was written that no flush has covered, and which write failed first. */
 
+import type { Owner } from '../buffer-pool.js';
 import type { Reply } from './disk.js';
 
 /** A flush covers the writes that were answered before it was sent, and no others (doc/proto.md, FLUSH). */
@@ -77,6 +78,10 @@ class TrackedReply implements Reply {
 
   constructor(tracker: WriteTracker) {
     this.#tracker = tracker;
+  }
+
+  keep(): Owner | undefined {
+    return this.next?.keep?.();
   }
 
   done(code: number): void {

@@ -66,6 +66,8 @@ export interface Mount {
    *   it is out of sight already, -EALREADY where it has ended
    */
   unmount(how: { readonly lazy: boolean }): Promise<number>;
+  /** Whether it is still in its place. Never rejects. */
+  isMounted(): Promise<boolean>;
   /** What somebody has mounted over it, for a message; it is in the way of an unmount. */
   cover(): Promise<string | undefined>;
   /** Writes back what the page cache has. @returns whether all of it was */
@@ -328,6 +330,11 @@ class DiskMount implements Mount {
     // EINVAL: it is not here any more, though another mount namespace may still have it.
     if (lazy && (result === 0 || result === -errno.EINVAL)) void this.#end();
     return result;
+  }
+
+  async isMounted(): Promise<boolean> {
+    // Where it cannot be told, it is.
+    return (await this.#own?.isMounted().catch(() => true)) ?? false;
   }
 
   async cover(): Promise<string | undefined> {

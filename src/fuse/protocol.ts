@@ -4,6 +4,7 @@
  */
 
 import { errno } from '../errno.js';
+import type { Owner } from '../buffer-pool.js';
 import { viewOf } from '../bytes.js';
 import { traceFuse } from '../trace.js';
 import { IN_HEADER_BYTES, Notify, OUT_HEADER_BYTES } from './constants.js';
@@ -147,6 +148,11 @@ export class FuseProtocol {
   hold(request: FuseRequest): void {
     request.holdsSlab = true;
     this.#arena.hold(request.slab, request.end - request.slab.used);
+  }
+
+  /** For FuseRequest: its memory, which is held, is kept beyond its answer. */
+  lend({ slab }: FuseRequest): Owner | undefined {
+    return this.#arena.lend(slab);
   }
 
   /** For FuseRequest: it has been answered. */

@@ -2,40 +2,77 @@
  * The memory that requests are read into. A WRITE stays where it arrived until the disk has answered,
  * since its data leave from there; all else is taken apart at once and its place is used again. What
  * is held is bounded: when all is taken, no request is read until some is free.
+ *
+ * A disk may keep the data of a write beyond its answer. The slab that they stand in is lent to the disk
+ * then, and does not count here: what the disk keeps is for the disk to bound.
  */
 
 import { viewOf } from '../bytes.js';
+import type { Owner } from '../buffer-pool.js';
 
 /** A stretch of memory that several requests share, one behind the other. */
-export class Slab {
+export class Slab implements Owner {
   readonly bytes: Buffer;
   readonly view: DataView;
-  /** How much of it, from its start, belongs to requests that are held. */
+  /** How much of it, from its start, belongs to requests that are held or kept. */
   used = 0;
+  /** How many requests in it are not answered. */
   held = 0;
+  /** How many of its requests a disk keeps. */
+  kept = 0;
+  readonly #released: ((slab: Slab) => void) | undefined;
 
-  constructor(size: number) {
+  /** @param released called when a disk lets go of what it has kept */
+  constructor(size: number, released?: (slab: Slab) => void) {
     this.bytes = Buffer.allocUnsafeSlow(size);
     this.view = viewOf(this.bytes);
+    this.#released = released;
+  }
+
+  /** For the disk: it keeps one request less. */
+  release(): void {
+    this.#released?.(this);
   }
 }
 
 /** How many of the largest requests a slab has room for. */
 const LARGEST_PER_SLAB = 4;
 
+/**
+ * How many slabs are lent at the most. A disk that bounds what it keeps gets along with fewer, unless it keeps
+ * little of each: then it has to copy what it wants.
+ */
+const MOST_LENT = 24;
+/** Milliseconds after which slabs that came back, and nobody has used meanwhile, are let go. */
+const SPARE_TIME = 5_000;
+
 export class RequestArena {
   readonly #largest: number;
   readonly #mostSlabs: number;
   readonly #free: Slab[] = [];
+  /** Beyond the bound, for when slabs are lent again: to make them anew each time would leave much to collect. */
+  readonly #spare: Slab[] = [];
+  /** The fewest of them for a while. */
+  #leastSpare = 0;
+  #letsGo = false;
+  /** Those that are not lent. */
   #slabs = 0;
+  #lent = 0;
   #current: Slab | undefined;
   /** The last `next` found no room. */
   #waiting = false;
   readonly #freed: () => void;
+  readonly #letGo = (slab: Slab): void => {
+    slab.kept--;
+    if (slab.kept > 0) return;
+    this.#lent--;
+    this.#slabs++;
+    this.#reuse(slab);
+  };
 
   /**
    * @param largest bytes of the largest request
-   * @param mostBytes bound on all memory; at least one slab is used
+   * @param mostBytes bound on all memory that is not lent; at least one slab is used
    * @param freed called when there is room again after `next` found none
    */
   constructor(largest: number, mostBytes: number, freed: () => void) {
@@ -52,7 +89,8 @@ export class RequestArena {
     }
     let slab = this.#free.pop();
     if (slab === undefined && this.#slabs < this.#mostSlabs) {
-      slab = new Slab(LARGEST_PER_SLAB * this.#largest);
+      slab = this.#spare.pop() ?? new Slab(LARGEST_PER_SLAB * this.#largest, this.#letGo);
+      this.#leastSpare = Math.min(this.#leastSpare, this.#spare.length);
       this.#slabs++;
     }
     this.#current = slab;
@@ -67,13 +105,55 @@ export class RequestArena {
     slab.held++;
   }
 
+  /** A request that was held is answered. */
   release(slab: Slab): void {
     slab.held--;
-    if (slab.held > 0) return;
+    this.#reuse(slab);
+  }
+
+  /**
+   * Lends a slab with a request in it that is still held, until it is released as often as it was lent.
+   * @returns undefined if too many are
+   */
+  lend(slab: Slab): Owner | undefined {
+    if (slab.kept === 0) {
+      if (this.#lent === MOST_LENT) return undefined;
+      this.#lent++;
+      this.#slabs--;
+    }
+    slab.kept++;
+    this.#tellFreed();
+    return slab;
+  }
+
+  #reuse(slab: Slab): void {
+    if (slab.held > 0 || slab.kept > 0) return;
     slab.used = 0;
+    if (this.#slabs > this.#mostSlabs) {
+      this.#slabs--;
+      if (slab === this.#current) this.#current = undefined;
+      this.#spare.push(slab);
+      this.#letGoLater();
+      return;
+    }
     if (slab === this.#current) return;
     this.#free.push(slab);
-    if (!this.#waiting) return;
+    this.#tellFreed();
+  }
+
+  #letGoLater(): void {
+    if (this.#letsGo) return;
+    this.#letsGo = true;
+    setTimeout(() => {
+      this.#letsGo = false;
+      this.#spare.splice(0, this.#leastSpare);
+      this.#leastSpare = this.#spare.length;
+      if (this.#spare.length > 0) this.#letGoLater();
+    }, SPARE_TIME).unref();
+  }
+
+  #tellFreed(): void {
+    if (!this.#waiting || (this.#free.length === 0 && this.#slabs >= this.#mostSlabs)) return;
     this.#waiting = false;
     this.#freed();
   }

@@ -92,6 +92,11 @@ export class FuseRequest implements Reply, ReadReply {
     this.#reply(code, 0);
   }
 
+  /** The data of a WRITE stay as they are until they are released. */
+  keep(): Owner | undefined {
+    return this.holdsSlab ? this.#protocol.lend(this) : undefined;
+  }
+
   /** Success without a body, but for WRITE whose body tells how many bytes were written; or an error. */
   done(code: number): void {
     if (this.#late()) return;

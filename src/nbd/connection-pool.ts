@@ -8,6 +8,9 @@ import type { NbdConnection } from './connection.js';
  */
 export type ReplyForm = 'rather simple' | 'rather structured' | 'structured';
 
+/** What a connection was agreed to answer with. */
+export type OwnForm = 'simple' | 'structured';
+
 /** Connections that are as good as each other. */
 class Group {
   readonly all: NbdConnection[] = [];
@@ -19,13 +22,20 @@ class Group {
    * what comes together leaves together, and still all of them are used.
    */
   pick(): NbdConnection | undefined {
-    if (this.#current?.full === false) return this.#current;
-    let best = this.all[0];
+    if (this.#current?.full === false && this.#current.usable) return this.#current;
+    let best: NbdConnection | undefined;
     for (const connection of this.all) {
-      if (best !== undefined && connection.load < best.load) best = connection;
+      if (!connection.usable) continue;
+      if (best === undefined || connection.load < best.load) best = connection;
     }
     this.#current = best;
     return best;
+  }
+
+  remove(connection: NbdConnection): void {
+    const at = this.all.indexOf(connection);
+    if (at >= 0) this.all.splice(at, 1);
+    this.#current = undefined;
   }
 }
 
@@ -37,6 +47,22 @@ export class ConnectionPool {
   add(connection: NbdConnection): void {
     this.#any.all.push(connection);
     (connection.structured ? this.#structured : this.#simple).all.push(connection);
+  }
+
+  remove(connection: NbdConnection): void {
+    for (const group of [this.#any, this.#simple, this.#structured]) group.remove(connection);
+  }
+
+  /** Empties it. */
+  takeAll(): NbdConnection[] {
+    const taken = [...this.all];
+    for (const connection of taken) this.remove(connection);
+    return taken;
+  }
+
+  /** How many of one form there are. */
+  count(form: OwnForm): number {
+    return (form === 'simple' ? this.#simple : this.#structured).all.length;
   }
 
   get all(): readonly NbdConnection[] {

@@ -1,6 +1,7 @@
 /**
  * One connection in its transmission phase: commands go out together, replies are answered out of the
- * buffer in which they arrive, and when the connection is lost every command gets EIO, once.
+ * buffer in which they arrive, and when the connection is lost every command gets EIO, once, or is handed
+ * over to whoever can send it again.
  */
 
 import { errno, errnoText } from '../errno.js';
@@ -14,10 +15,12 @@ import type { CommandType } from './constants.js';
 import { ProtocolError } from './errors.js';
 import type { NegotiatedExport } from './export.js';
 import { InFlight } from './in-flight.js';
-import type { PendingCommand } from './in-flight.js';
+import type { KeptCommand, PendingCommand } from './in-flight.js';
 import { commandName } from './printing.js';
 import { ReplyParser } from './reply-parser.js';
 import { putRequest, requestBytes } from './request.js';
+import { StallWatch } from './stall-watch.js';
+import type { Unflushed } from './unflushed.js';
 
 /**
  * How much is received at once where no large reply is under way: enough for many small replies in
@@ -47,9 +50,25 @@ const LEAVE_DEADLINE = 5_000;
 /**
  * Told of a server that is gone.
  * @param reason a sentence's end that tells what it did: "closed the connection"
- * @param leaving it did so in good order: what is in flight may still be answered
+ * @param leaving it did so in good order: what is in flight may still be answered. Where commands are handed
+ *   over, a second call follows when that is over
+ * @param unanswered what is to be sent again or failed, where commands are handed over
  */
-export type Lost = (reason: string, leaving: boolean) => void;
+export type Lost = (reason: string, leaving: boolean, unanswered: readonly KeptCommand[]) => void;
+
+export interface ConnectionOptions {
+  /** Milliseconds after which a command that is not answered counts as the loss of the connection. */
+  readonly timeout?: number | undefined;
+  /** Told of what is answered and flushed. */
+  readonly unflushed?: Unflushed | undefined;
+  /**
+   * Called when a command is not answered in time, in the place of `lost`: the connection goes on.
+   * @param reason as of `Lost`
+   */
+  readonly stalled?: ((reason: string) => void) | undefined;
+  /** What is not answered when the connection is lost is handed over to `lost`, and does not fail. */
+  readonly handsOver?: boolean | undefined;
+}
 
 export class NbdConnection {
   /** Whether replies come in chunks. Only then can it be asked for extents, and holes are not sent. */
@@ -59,9 +78,15 @@ export class NbdConnection {
   readonly #extended: boolean;
   /** Of each header. */
   readonly #requestBytes: number;
-  readonly #inFlight = new InFlight();
+  readonly #inFlight: InFlight;
   readonly #parser: ReplyParser;
   readonly #lost: Lost;
+  readonly #unflushed: Unflushed | undefined;
+  readonly #handsOver: boolean;
+  readonly #stallWatch: StallWatch | undefined;
+  #received = 0;
+  /** All that was given to the transport. */
+  #sent = 0;
   /** Why the connection is of no more use, or undefined while it is. */
   #dead: string | undefined;
   #whenIdle: (() => void) | undefined;
@@ -84,10 +109,26 @@ export class NbdConnection {
    * @param transport owned from now on; its peer has just finished the handshake
    * @param lost called once if the connection ends before `close`
    */
-  constructor(transport: Transport, agreed: NegotiatedExport, lost: Lost) {
+  constructor(
+    transport: Transport,
+    agreed: NegotiatedExport,
+    lost: Lost,
+    { timeout, unflushed, stalled, handsOver = false }: ConnectionOptions = {},
+  ) {
     this.structured = agreed.structuredReplies;
     this.#transport = transport;
     this.#canForbidFragments = this.structured && (agreed.flags & TransmissionFlag.SEND_DF) !== 0;
+    this.#unflushed = unflushed;
+    this.#handsOver = handsOver;
+    this.#inFlight = new InFlight(unflushed, handsOver);
+    if (timeout !== undefined) {
+      const moved = (): number => this.#received + this.#sent - transport.queuedBytes;
+      this.#stallWatch = new StallWatch(this.#inFlight, timeout, moved, () => {
+        const reason = `did not answer within ${timeout / 1000} s`;
+        if (stalled === undefined) this.#die(reason);
+        else stalled(reason);
+      });
+    }
     this.#extended = agreed.extendedHeaders;
     this.#requestBytes = requestBytes(this.#extended);
     this.#staging = Buffer.allocUnsafeSlow(REQUESTS_STAGED * this.#requestBytes);
@@ -119,20 +160,24 @@ export class NbdConnection {
     return this.#dead === undefined;
   }
 
-  get #refuses(): boolean {
-    return this.#dead !== undefined || this.#leaving;
+  /** Whether it still takes commands. */
+  get usable(): boolean {
+    return this.#dead === undefined && !this.#leaving;
   }
 
   read(offset: bigint, length: number, reply: ReadReply): void {
-    if (this.#refuses) {
+    if (!this.usable) {
       reply.fail(errno.EIO);
       return;
     }
-    const command = this.#inFlight.add(Command.READ, offset, length);
+    const command = this.#inFlight.add(Command.READ, this.#readFlags(length), offset, length);
     command.readReply = reply;
+    this.#sendRequest(command);
+  }
+
+  #readFlags(length: number): number {
     // So that qemu-nbd does not ask its image for holes first, which takes longer than to send a few zeroes.
-    const inOne = this.#canForbidFragments && length <= SMALL_READ_BYTES;
-    this.#sendRequest(command, inOne ? CommandFlag.DF : 0);
+    return this.#canForbidFragments && length <= SMALL_READ_BYTES ? CommandFlag.DF : 0;
   }
 
   /** As `Disk.write`; the request is put into the headroom before the payload. */
@@ -144,15 +189,19 @@ export class NbdConnection {
     options: WriteOptions,
     reply: Reply,
   ): void {
-    if (this.#refuses) {
+    if (!this.usable) {
       reply.done(errno.EIO);
       return;
     }
-    const command = this.#inFlight.add(Command.WRITE, offset, length);
+    const flags = options.fua ? CommandFlag.FUA : 0;
+    const command = this.#inFlight.add(Command.WRITE, flags, offset, length);
     command.reply = reply;
+    command.bytes = bytes;
+    command.start = start;
     const at = start - this.#requestBytes;
-    this.#putRequest(bytes, at, options.fua ? CommandFlag.FUA : 0, command);
-    this.#transport.send(bytes, at, this.#requestBytes + length);
+    this.#putRequest(bytes, at, command);
+    this.#send(bytes, at, this.#requestBytes + length);
+    this.#watch(command);
   }
 
   flush(reply: Reply): void {
@@ -166,39 +215,62 @@ export class NbdConnection {
 
   /** @param length at most 2^32 - 1, or 2^53 - 1 with extended headers */
   zero(offset: bigint, length: number, options: ZeroOptions, reply: Reply): void {
-    const flags = (options.fua ? CommandFlag.FUA : 0) | (options.noHole ? CommandFlag.NO_HOLE : 0);
-    this.#command(Command.WRITE_ZEROES, offset, length, flags, reply);
+    this.#command(Command.WRITE_ZEROES, offset, length, zeroFlags(options), reply);
   }
 
   /** Asks for base:allocation. @param length as of `trim` */
   extents(offset: bigint, length: number, reply: ExtentsReply): void {
-    if (this.#refuses) {
+    if (!this.usable) {
       reply.fail(errno.EIO);
       return;
     }
-    const command = this.#inFlight.add(Command.BLOCK_STATUS, offset, length);
+    const command = this.#inFlight.add(Command.BLOCK_STATUS, 0, offset, length);
     command.extentsReply = reply;
-    this.#sendRequest(command, 0);
+    this.#sendRequest(command);
+  }
+
+  /** Sends what was to be sent by another connection, or was and is not answered. It has to be usable. */
+  again(kept: KeptCommand): void {
+    const command = this.#inFlight.addKept(kept);
+    // Connections may differ in that.
+    if (kept.type === Command.READ) command.flags = this.#readFlags(kept.length);
+    // The payload stays as it is: what stands before it may be somebody's.
+    this.#sendRequest(command);
+    if (kept.bytes !== undefined) this.#send(kept.bytes, kept.start, kept.length);
   }
 
   #command(type: CommandType, offset: bigint, length: number, flags: number, reply: Reply): void {
-    if (this.#refuses) {
+    if (!this.usable) {
       reply.done(errno.EIO);
       return;
     }
-    const command = this.#inFlight.add(type, offset, length);
+    const command = this.#inFlight.add(type, flags, offset, length);
     command.reply = reply;
-    this.#sendRequest(command, flags);
+    this.#sendRequest(command);
   }
 
-  #sendRequest(command: PendingCommand, flags: number): void {
+  #sendRequest(command: PendingCommand): void {
+    if (command.type === Command.FLUSH && this.#unflushed !== undefined) {
+      command.mark = this.#unflushed.mark();
+    }
     const at = this.#stage();
-    this.#putRequest(this.#staging, at, flags, command);
-    this.#transport.send(this.#staging, at, this.#requestBytes);
+    this.#putRequest(this.#staging, at, command);
+    this.#send(this.#staging, at, this.#requestBytes);
+    this.#watch(command);
   }
 
-  #putRequest(bytes: Buffer, at: number, flags: number, command: PendingCommand): void {
-    const { type, generation, index, offset, length } = command;
+  #send(bytes: Buffer, start: number, length: number): void {
+    this.#sent += length;
+    this.#transport.send(bytes, start, length);
+  }
+
+  #watch(command: PendingCommand): void {
+    const due = this.#received + this.#sent + this.#inFlight.payloadBytes;
+    this.#stallWatch?.started(command, due);
+  }
+
+  #putRequest(bytes: Buffer, at: number, command: PendingCommand): void {
+    const { type, flags, generation, index, offset, length } = command;
     if (traceNbd.enabled) {
       const from = offset.toString();
       traceNbd('tx %s offset=%s length=%d flags=%d', commandName(type), from, length, flags);
@@ -232,6 +304,7 @@ export class NbdConnection {
         this.#die(`broke the connection: ${errnoText(-count)}`);
         return;
       }
+      this.#received += count;
       this.#end += count;
       this.#parse();
       if (count < room) return;
@@ -277,8 +350,8 @@ export class NbdConnection {
   #die(reason: string): void {
     if (this.#dead !== undefined) return;
     traceNbd('connection lost: the server %s', reason);
-    this.#shut(reason);
-    if (!this.#leaving) this.#lost(reason, false);
+    const unanswered = this.#shut(reason, this.#handsOver);
+    if (!this.#leaving || this.#handsOver) this.#lost(reason, false, unanswered);
   }
 
   /**
@@ -290,19 +363,30 @@ export class NbdConnection {
     this.#leaving = true;
     traceNbd('the server is shutting down');
     void this.close(LEAVE_DEADLINE);
-    this.#lost('is shutting down', true);
+    this.#lost('is shutting down', true, []);
   }
 
-  #shut(reason: string): void {
+  /** @returns what was not answered, unless it has failed here */
+  #shut(reason: string, handsOver: boolean): KeptCommand[] {
     this.#dead = reason;
-    this.#transport.close();
+    this.#stallWatch?.stop();
+    // What will be sent again must not arrive later than that.
+    if (handsOver && this.#inFlight.count > 0) this.#transport.reset();
+    else this.#transport.close();
+    const unanswered = handsOver ? this.#inFlight.takeAll() : [];
     this.#inFlight.failAll(errno.EIO);
     this.#whenIdle?.();
+    return unanswered;
   }
 
   /** Closes at once; what is in flight gets EIO. */
   abort(): void {
-    if (this.#dead === undefined) this.#shut('was given up');
+    if (this.#dead === undefined) this.#shut('was given up', false);
+  }
+
+  /** Closes at once. @returns what was not answered */
+  giveUp(): KeptCommand[] {
+    return this.#dead === undefined ? this.#shut('was given up', true) : [];
   }
 
   /**
@@ -328,10 +412,18 @@ export class NbdConnection {
     if (!this.alive) return;
     // From here on it is no loss when the server hangs up first.
     this.#dead = 'was disconnected';
-    const command = this.#inFlight.add(Command.DISC, 0n, 0);
-    this.#sendRequest(command, 0);
+    const command = this.#inFlight.add(Command.DISC, 0, 0n, 0);
+    this.#sendRequest(command);
     this.#inFlight.remove(command);
     this.#transport.flush();
-    this.#shut('was disconnected');
+    if (this.#leaving && this.#handsOver) {
+      this.#lost('shut down', false, this.#shut('was disconnected', true));
+    } else {
+      this.#shut('was disconnected', false);
+    }
   }
 }
+
+/** CommandFlag bits of a WRITE_ZEROES. */
+export const zeroFlags = ({ fua, noHole }: ZeroOptions): number =>
+  (fua ? CommandFlag.FUA : 0) | (noHole ? CommandFlag.NO_HOLE : 0);

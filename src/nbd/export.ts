@@ -18,18 +18,6 @@ export interface NegotiatedExport {
   readonly allocationId: number | undefined;
 }
 
-/** Whether connections on which this was agreed can serve one disk. */
-export function sameExport(a: NegotiatedExport, b: NegotiatedExport): boolean {
-  return (
-    a.size === b.size &&
-    a.flags === b.flags &&
-    a.extendedHeaders === b.extendedHeaders &&
-    (a.allocationId === undefined) === (b.allocationId === undefined) &&
-    a.limits.minimum === b.limits.minimum &&
-    a.limits.maximum === b.limits.maximum
-  );
-}
-
 /** What is agreed on where structured replies are not (doc/proto.md, NBD_FLAG_SEND_DF and "Metadata querying"). */
 export function withoutChunks(agreed: NegotiatedExport): NegotiatedExport {
   return {

@@ -15,15 +15,16 @@ import { within } from '../deadline.js';
 import { eachPart } from '../disk/parts.js';
 import type { StartPart } from '../disk/parts.js';
 import { traceNbd } from '../trace.js';
-import { NbdConnection, SMALL_READ_BYTES } from './connection.js';
-import { ConnectionPool } from './connection-pool.js';
-import type { ReplyForm } from './connection-pool.js';
-import { TransmissionFlag } from './constants.js';
-import { sameExport, withoutChunks } from './export.js';
+import { SMALL_READ_BYTES, zeroFlags } from './connection.js';
+import { Command, CommandFlag, TransmissionFlag } from './constants.js';
 import type { NegotiatedExport, Target } from './export.js';
 import type { Transport } from '../transport/transport.js';
 import { openExport, orDiscard, prepareTls } from './open.js';
-import type { OpenOptions } from './open.js';
+import type { OpenOptions, OpenedExport } from './open.js';
+import type { Open } from './reconnect.js';
+import type { RecoveryOptions } from './recovery.js';
+import { MAX_RANGE, ServerLink, formFor } from './server-link.js';
+import type { LinkOptions } from './server-link.js';
 
 export interface ConnectOptions {
   /** Milliseconds for each connection to be made and the handshake to be done. */
@@ -34,6 +35,18 @@ export interface ConnectOptions {
   readonly signal?: AbortSignal;
   /** Told in one line what is dangerous about the keys in use. */
   readonly warn?: ((line: string) => void) | undefined;
+  /** Milliseconds for each command; a server that takes longer counts as lost. Without it there is no such limit. */
+  readonly timeout?: number | undefined;
+  /** What is done when the server is lost. Without it, all requests fail from then on. */
+  readonly recovery?: RecoverySettings | undefined;
+}
+
+export interface RecoverySettings extends Omit<RecoveryOptions, 'open'> {
+  /**
+   * Where the server is now, if that may be another place than before: called before each attempt.
+   * @param failed how many attempts have failed since it was lost
+   */
+  readonly retarget?: ((failed: number) => Promise<Target>) | undefined;
 }
 
 /**
@@ -42,17 +55,10 @@ export interface ConnectOptions {
  * lets the others wait. Those that come about later join in.
  */
 const JOIN_PATIENCE = 300;
-/** Milliseconds for what is in flight when the disk is closed. */
-const CLOSE_DEADLINE = 10_000;
-
 /** How many further connections are made at a time. */
 const MAX_JOINING = 4;
 
-/**
- * The most that one TRIM, WRITE_ZEROES or BLOCK_STATUS may span, kept aligned to any block: what a
- * length of 32 bits can say, and with extended headers what a number can.
- */
-const MAX_RANGE = 0x1_0000_0000 - 65536;
+/** The most that one TRIM, WRITE_ZEROES or BLOCK_STATUS may span with extended headers: what a number can say. */
 const MAX_EXTENDED_RANGE = 2 ** 53 - 65536;
 
 /**
@@ -66,7 +72,16 @@ export async function connectDisk(target: Target, options: ConnectOptions): Prom
   const { deadline, signal } = options;
   const opening = { deadline, signal, encryption };
   const { transport, negotiated } = await openExport(target, opening);
-  const disk = new NbdDisk(negotiated);
+  const { timeout, recovery } = options;
+  const openAgain: Open = async (ends, failed, structuredReplies) => {
+    const now = await (recovery?.retarget?.(failed) ?? target);
+    const signals = signal === undefined ? [ends] : [ends, signal];
+    return openExport(now, { ...opening, structuredReplies, signal: AbortSignal.any(signals) });
+  };
+  const disk = new NbdDisk(negotiated, {
+    timeout,
+    recovery: recovery === undefined ? undefined : { ...recovery, open: openAgain },
+  });
   disk.addConnection(transport, negotiated);
   // A socket is one connection, and was taken over by it.
   if (disk.info.canMultiConn && target.address.kind !== 'socket') {
@@ -89,16 +104,7 @@ async function joinMore(
   const join = async (structuredReplies: boolean): Promise<void> => {
     try {
       const signal = AbortSignal.any(signals);
-      const { transport, negotiated } = await openExport(target, {
-        ...opening,
-        structuredReplies,
-        signal,
-      });
-      const same = structuredReplies
-        ? sameExport(negotiated, first)
-        : sameExport(withoutChunks(negotiated), withoutChunks(first));
-      if (same) disk.addConnection(transport, negotiated);
-      else transport.close();
+      await disk.join(await openExport(target, { ...opening, structuredReplies, signal }));
     } catch (error) {
       // One connection does the job as well, only slower.
       traceNbd('no further connection: %s', error);
@@ -109,22 +115,13 @@ async function joinMore(
   await Promise.all(forms.map((structuredReplies) => limit(join, structuredReplies)));
 }
 
-/** A range that only extended headers can say goes where these were agreed on. */
-const formFor = (length: number): ReplyForm =>
-  length > MAX_RANGE ? 'structured' : 'rather simple';
-
 export class NbdDisk implements Disk {
   readonly info: DiskInfo;
   /** The most that one TRIM, WRITE_ZEROES or BLOCK_STATUS may span. */
   #maxRange: number;
-  readonly #connections = new ConnectionPool();
-  #closed: Promise<void> | undefined;
-  readonly #full = new AbortController();
-  /** Why the server is gone, as the end of a sentence about it. */
-  #lost: string | undefined;
-  #onLost: ((reason: string) => void) | undefined;
+  readonly #link: ServerLink;
 
-  constructor(agreed: NegotiatedExport) {
+  constructor(agreed: NegotiatedExport, options: LinkOptions = {}) {
     const has = (flag: number): boolean => (agreed.flags & flag) !== 0;
     this.info = {
       size: agreed.size,
@@ -139,15 +136,26 @@ export class NbdDisk implements Disk {
       limits: agreed.limits,
     };
     this.#maxRange = agreed.extendedHeaders ? MAX_EXTENDED_RANGE : MAX_RANGE;
+    const { canFlush, readOnly } = this.info;
+    this.#link = new ServerLink(agreed, canFlush && !readOnly, options);
   }
 
   /**
-   * Called once when the server is gone, with the end of a sentence about it, and at once if it is
+   * Called once when the server is gone for good, with the end of a sentence about it, and at once if it is
    * gone already. All requests fail with EIO then.
    */
   set onLost(told: ((reason: string) => void) | undefined) {
-    this.#onLost = told;
-    if (this.#lost !== undefined) told?.(this.#lost);
+    this.#link.onLost = told;
+  }
+
+  /** Called whenever the server is lost and waited for. */
+  set onDown(told: (() => void) | undefined) {
+    this.#link.onDown = told;
+  }
+
+  /** The server is lost, and waited for. */
+  get isDown(): boolean {
+    return this.#link.isDown;
   }
 
   /**
@@ -155,55 +163,35 @@ export class NbdDisk implements Disk {
    * @param agreed in that handshake, for the same export
    */
   addConnection(transport: Transport, agreed: NegotiatedExport): void {
-    if (this.#full.signal.aborted) {
-      transport.close();
-      return;
-    }
-    this.#connections.add(
-      new NbdConnection(transport, agreed, (...told) => this.#connectionLost(...told)),
-    );
+    this.#link.add(transport, agreed);
+  }
+
+  /** Adds a further connection once it is clear that it leads to the same; otherwise closes it. */
+  join(opened: OpenedExport): Promise<void> {
+    return this.#link.join(opened);
   }
 
   /** Given when no further connection is wanted. */
   get full(): AbortSignal {
-    return this.#full.signal;
+    return this.#link.full;
   }
 
-  /** Goes on with the connections that there are. */
+  /** Goes on with the connections that there are: none is made any more, not even to a server that was lost. */
   joinNoMore(): void {
-    this.#full.abort();
+    this.#link.joinNoMore();
   }
 
   /** How many connections are in use. */
   get connections(): number {
-    return this.#connections.all.length;
-  }
-
-  #connectionLost(reason: string, leaving: boolean): void {
-    // What was written over a lost connection and not flushed may be gone, so that going on with the
-    // others would promise too much.
-    if (this.#lost !== undefined) return;
-    this.#lost = reason;
-    this.joinNoMore();
-    for (const connection of this.#connections.all) {
-      // What a server that shuts down in good order has accepted it may still answer.
-      if (leaving) void connection.close(CLOSE_DEADLINE);
-      else connection.abort();
-    }
-    this.#onLost?.(reason);
-  }
-
-  #pick(form: ReplyForm = 'rather simple'): NbdConnection | undefined {
-    if (this.#lost !== undefined || this.#closed !== undefined) return undefined;
-    return this.#connections.pick(form);
+    return this.#link.connections;
   }
 
   read(offset: bigint, length: number, reply: ReadReply): void {
-    const connection = this.#pick(
+    const connection = this.#link.pick(
       length <= SMALL_READ_BYTES ? 'rather simple' : 'rather structured',
     );
-    if (connection === undefined) reply.fail(errno.EIO);
-    else connection.read(offset, length, reply);
+    if (connection !== undefined) connection.read(offset, length, reply);
+    else this.#link.later({ type: Command.READ, offset, length, readReply: reply });
   }
 
   write(
@@ -214,31 +202,43 @@ export class NbdDisk implements Disk {
     options: WriteOptions,
     reply: Reply,
   ): void {
-    const connection = this.#pick();
-    if (connection === undefined) reply.done(errno.EIO);
-    else connection.write(offset, bytes, start, length, options, reply);
+    const connection = this.#link.pickForChange('rather simple');
+    if (connection !== undefined) {
+      connection.write(offset, bytes, start, length, options, reply);
+    } else {
+      const flags = options.fua ? CommandFlag.FUA : 0;
+      this.#link.later({ type: Command.WRITE, flags, offset, length, bytes, start, reply });
+    }
   }
 
   flush(reply: Reply): void {
-    const connection = this.#pick();
-    if (connection === undefined) reply.done(errno.EIO);
-    else if (!this.info.canFlush) reply.done(0);
-    else connection.flush(reply);
+    if (!this.info.canFlush && !this.#link.isOver) {
+      reply.done(0);
+      return;
+    }
+    const answered = this.#link.flushReply(reply);
+    const connection = this.#link.pick('rather simple');
+    if (connection !== undefined) connection.flush(answered);
+    else this.#link.later({ type: Command.FLUSH, reply: answered });
   }
 
   trim(offset: bigint, length: bigint, options: WriteOptions, reply: Reply): void {
-    this.#eachRange(offset, length, reply, (partOffset, partLength, partReply) => {
-      const connection = this.#pick(formFor(partLength));
-      if (connection === undefined) partReply.done(errno.EIO);
-      else connection.trim(partOffset, partLength, options, partReply);
+    const type = Command.TRIM;
+    const flags = options.fua ? CommandFlag.FUA : 0;
+    this.#eachRange(offset, length, reply, (at, count, partReply) => {
+      const connection = this.#link.pickForChange(formFor(count));
+      if (connection !== undefined) connection.trim(at, count, options, partReply);
+      else this.#link.later({ type, flags, offset: at, length: count, reply: partReply });
     });
   }
 
   zero(offset: bigint, length: bigint, options: ZeroOptions, reply: Reply): void {
-    this.#eachRange(offset, length, reply, (partOffset, partLength, partReply) => {
-      const connection = this.#pick(formFor(partLength));
-      if (connection === undefined) partReply.done(errno.EIO);
-      else connection.zero(partOffset, partLength, options, partReply);
+    const type = Command.WRITE_ZEROES;
+    const flags = zeroFlags(options);
+    this.#eachRange(offset, length, reply, (at, count, partReply) => {
+      const connection = this.#link.pickForChange(formFor(count));
+      if (connection !== undefined) connection.zero(at, count, options, partReply);
+      else this.#link.later({ type, flags, offset: at, length: count, reply: partReply });
     });
   }
 
@@ -269,19 +269,24 @@ export class NbdDisk implements Disk {
       reply.extents([{ length, hole: false, zero: false }]);
       return;
     }
-    const connection = this.#pick('structured');
     const asked = length > BigInt(this.#maxRange) ? this.#maxRange : Number(length);
-    if (connection === undefined) reply.fail(errno.EIO);
-    else if (asked <= MAX_RANGE) connection.extents(offset, asked, reply);
-    else {
-      connection.extents(offset, asked, {
-        extents: (found) => reply.extents(found),
-        fail: (code) => {
-          if (this.#shortens(asked, code)) this.extents(offset, length, reply);
-          else reply.fail(code);
-        },
-      });
+    if (asked <= MAX_RANGE) {
+      this.#askExtents(offset, asked, reply);
+      return;
     }
+    this.#askExtents(offset, asked, {
+      extents: (found) => reply.extents(found),
+      fail: (code) => {
+        if (this.#shortens(asked, code)) this.extents(offset, length, reply);
+        else reply.fail(code);
+      },
+    });
+  }
+
+  #askExtents(offset: bigint, length: number, reply: ExtentsReply): void {
+    const connection = this.#link.pick('structured');
+    if (connection !== undefined) connection.extents(offset, length, reply);
+    else this.#link.later({ type: Command.BLOCK_STATUS, offset, length, extentsReply: reply });
   }
 
   /** Whether a range was refused for its length, which may be that of an earlier one. */
@@ -294,16 +299,18 @@ export class NbdDisk implements Disk {
 
   /** Drops the connections at once; what is in flight gets EIO. `onLost` is not called. */
   abort(): void {
-    for (const connection of this.#connections.all) connection.abort();
+    this.#link.abort();
+  }
+
+  /**
+   * From now on a server that is lost is not waited for any longer than that, beside what one command may take.
+   * @param milliseconds in all
+   */
+  hurry(milliseconds: number): void {
+    this.#link.hurry(milliseconds);
   }
 
   close(): Promise<void> {
-    this.#closed ??= this.#close();
-    return this.#closed;
-  }
-
-  async #close(): Promise<void> {
-    this.joinNoMore();
-    await Promise.all(this.#connections.all.map((connection) => connection.close(CLOSE_DEADLINE)));
+    return this.#link.close();
   }
 }

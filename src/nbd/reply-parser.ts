@@ -210,7 +210,7 @@ export class ReplyParser {
   /** The last chunk of a reply was taken. */
   #finish(command: PendingCommand): void {
     if (command.errno !== 0) {
-      this.#inFlight.fail(command, command.errno);
+      this.#inFlight.refuse(command, command.errno);
       return;
     }
     const { readReply, extentsReply, place, extents, length } = command;
@@ -234,15 +234,14 @@ export class ReplyParser {
     if (reply === undefined) {
       throw new ProtocolError(`answered ${commandName(command.type)} without its data`);
     }
-    this.#inFlight.remove(command);
-    reply.done(0);
+    this.#inFlight.succeed(command, reply);
   }
 
   #fail(command: PendingCommand, wireError: number, message: string): void {
     if (traceNbd.enabled) {
       traceNbd('rx %s error %d %s', commandName(command.type), wireError, message);
     }
-    this.#inFlight.fail(command, this.#errnoOf(wireError));
+    this.#inFlight.refuse(command, this.#errnoOf(wireError));
   }
 
   #errnoOf(wireError: number): number {

@@ -212,4 +212,8 @@ export class FdTransport implements Transport {
     native.close(this.#fd);
     this.#abandonQueue();
   }
+  reset(): void {
+    if (!this.#closed) native.resetOnClose(this.#fd);
+    this.close();
+  }
 }

@@ -5,6 +5,7 @@ import { connect } from 'node:tls';
 import type { ConnectionOptions, TLSSocket } from 'node:tls';
 import { errno } from '../errno.js';
 import type { Owner } from '../buffer-pool.js';
+import { native } from '../native.js';
 import { DeadlineError } from './dialogue.js';
 import { streamOver } from './transport-stream.js';
 import type { Transport, TransportEvents } from './transport.js';
@@ -75,6 +76,11 @@ function connectOver(stream: Duplex, options: ConnectionOptions): TLSSocket {
     stream.destroy();
     throw error;
   }
+}
+
+/** What Node's sockets have inside, as long as they are open. */
+interface WithHandle {
+  readonly _handle: { readonly fd?: number } | null;
 }
 
 export class TlsTransport implements Transport {
@@ -265,6 +271,15 @@ export class TlsTransport implements Transport {
       clearTimeout(timer);
       this.#destroy();
     });
+  }
+
+  reset(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    // Node has resetAndDestroy for it, which a socket under TLS does not survive (20.19).
+    const { fd = -1 } = (this.#stream as Partial<WithHandle>)._handle ?? {};
+    if (fd >= 0) native.resetOnClose(fd);
+    this.#destroy();
   }
 
   #destroy(): void {

@@ -41,4 +41,10 @@ export interface Transport {
 
   /** No event comes after it. What is queued and has not left never will. May be called twice. */
   close(): void;
+
+  /**
+   * The same in a hurry: nor will what has left and has not arrived, as far as the system lets us. A server
+   * that is cut off must not get it when the network is back.
+   */
+  reset(): void;
 }

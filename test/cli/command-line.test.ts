@@ -3,6 +3,7 @@ import { describe, it } from 'node:test';
 import { parseCommandLine } from '../../src/cli/command-line.js';
 import type { MountCommand } from '../../src/cli/command-line.js';
 import { UsageError } from '../../src/cli/errors.js';
+import type { Patience } from '../../src/cli/options.js';
 import { NO_FUSE_OPTIONS } from '../../src/fuse/mount-options.js';
 
 /** Words as a shell would split them; there is no quoting here. */
@@ -26,17 +27,28 @@ describe('a command line that says what to mount', () => {
     fuse: NO_FUSE_OPTIONS,
     pidfile: undefined,
     connectTimeout: 10_000,
+    patience: {
+      timeout: 30_000,
+      reconnect: undefined,
+      forever: false,
+      unflushedLimit: 64 * 1024 * 1024,
+    } as Patience,
+    restartServer: false,
     partitions: false,
     partition: undefined,
     window: undefined,
     trim: false,
     verbose: false,
   };
-  const source = (value: object): object => ({ source: value });
+  const patience = (value: Partial<Patience>): object => ({
+    patience: { ...defaults.patience, ...value },
+  });
+  /** A server that can be connected to again. */
+  const source = (value: object): object => ({ source: value, ...patience({ reconnect: 60_000 }) });
   const address = (value: object): object => source({ kind: 'address', address: value });
   const fuse = (value: object): object => ({ fuse: { ...NO_FUSE_OPTIONS, ...value } });
   const captive = (...command: string[]): object => ({ source: { kind: 'captive', command } });
-  const uri = (text: string): object => ({ source: { kind: 'uri', uri: text } });
+  const uri = (text: string): object => source({ kind: 'uri', uri: text });
 
   const table: readonly (readonly [string, object])[] = [
     ['d [ nbdkit memory 1G ]', captive('nbdkit', 'memory', '1G')],
@@ -88,6 +100,22 @@ describe('a command line that says what to mount', () => {
     [
       '--connections=2 -r -d d [ s ]',
       { ...captive('s'), connections: 2, readOnly: true, verbose: true },
+    ],
+
+    // Servers that are lost.
+    ['--timeout 2.5 d [ s ]', { ...captive('s'), ...patience({ timeout: 2500 }) }],
+    ['--timeout=0 d [ s ]', { ...captive('s'), ...patience({ timeout: undefined }) }],
+    ['--reconnect 5 d nbd://h', { ...uri('nbd://h'), ...patience({ reconnect: 5000 }) }],
+    ['--reconnect=0 d nbd://h', { ...uri('nbd://h'), ...patience({ reconnect: undefined }) }],
+    [
+      '--reconnect forever d nbd://h',
+      { ...uri('nbd://h'), ...patience({ reconnect: 60_000, forever: true }) },
+    ],
+    ['--reconnect=0 d [ s ]', captive('s')],
+    ['--unflushed-limit 8M d [ s ]', { ...captive('s'), ...patience({ unflushedLimit: 8 << 20 }) }],
+    [
+      '--restart-server d [ s ]',
+      { ...captive('s'), restartServer: true, ...patience({ reconnect: 60_000 }) },
     ],
 
     // What of the disk.
@@ -190,7 +218,7 @@ describe('a command line that asks for words', () => {
     const parsed = parse('--help');
     assert.equal(parsed.kind, 'help');
     const lines = (parsed as { text: string }).text.trimEnd().split('\n');
-    assert.ok(lines.length <= 40, `${lines.length} lines`);
+    assert.ok(lines.length <= 46, `${lines.length} lines`);
     for (const line of lines) assert.ok(line.length <= 80, line);
     assert.ok(lines.some((line) => line.includes('tsnbdfuse disk.raw [ tsnbdkit memory 1G ]')));
     assert.ok(!lines.some((line) => line.includes('words')));
@@ -282,6 +310,15 @@ describe('a command line that cannot be understood', () => {
     ['-C x d [ s ]', /from 1 to 1024/],
     ['-C 1025 d [ s ]', /from 1 to 1024/],
     ['-C -1 d [ s ]', /from 1 to 1024/],
+    [
+      '--reconnect 9 d [ s ]',
+      /^--reconnect needs --restart-server, for a server that keeps its data$/,
+    ],
+    ['--reconnect 9 d --fd 3', /^--reconnect: a socket that we inherit cannot be connected again$/],
+    ['--reconnect soon d nbd://h', /number of seconds, 0 for not at all, or "forever"/],
+    ['--timeout -1 d nbd://h', /number of seconds/],
+    ['--unflushed-limit 1K d nbd://h', /size from 1M to 16G/],
+    ['--restart-server d nbd://h', /^--restart-server is for a server that is started here/],
     ['-o foo d [ s ]', /^-o there is no option foo; see --fuse-help/],
     ['-o allow_other,uid=x d [ s ]', /^-o uid=x: it is a number/],
     ['d nbd://h -o', /argument missing/],

@@ -67,4 +67,23 @@ describe('Ranges', () => {
       [900, 1010],
     ]);
   });
+
+  it('tell what is in none of them', () => {
+    const place = fc.tuple(fc.integer({ min: 0, max: 200 }), fc.integer({ min: 1, max: 40 }));
+    fc.assert(
+      fc.property(writes, place, (all, [start, length]) => {
+        const ranges = new Ranges();
+        const missing = Array.from({ length: 240 }, (_, at) => at >= start && at < start + length);
+        for (const [from, count] of all) {
+          ranges.add(BigInt(from), BigInt(from + count));
+          missing.fill(false, from, from + count);
+        }
+        const gaps = [...ranges.gaps(BigInt(start), BigInt(start + length))];
+        assert.deepEqual(
+          gaps.map((gap) => [Number(gap.start), Number(gap.end)]),
+          runs(missing),
+        );
+      }),
+    );
+  });
 });

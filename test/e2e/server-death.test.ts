@@ -77,7 +77,8 @@ describe('a death', requires({ root: true, fuse: true, programs: ['nbdkit', 'qem
 
   it('of a server that somebody else runs does the same', async () => {
     server = await startNbdkit(['file', place.join('image')]);
-    const mounted = await place.mount(['disk.raw', `nbd+unix:///?socket=${server.socketPath}`]);
+    const uri = `nbd+unix:///?socket=${server.socketPath}`;
+    const mounted = await place.mount(['--reconnect=0', 'disk.raw', uri]);
     process.kill(server.pid, 'SIGKILL');
     await until('it is told', () => mounted.running.stderr.includes('tsnbdfuse: '));
     await givesErrors();

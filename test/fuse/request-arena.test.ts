@@ -111,4 +111,48 @@ describe('RequestArena', () => {
       assert.ok(longest >= 4 * slabs);
     });
   }
+
+  it('lends a slab without counting it, and takes it back', () => {
+    const { arena, freed } = makeArena(2);
+    const slabs = new Set<Slab>();
+    const lent = [];
+    for (let i = 0; i < 20; i++) {
+      const slab = mustHaveRoom(arena);
+      slabs.add(slab);
+      arena.hold(slab, LARGEST);
+      const owner = arena.lend(slab);
+      arena.release(slab);
+      assert.ok(owner !== undefined);
+      assert.notEqual(slab.used, 0, 'what is kept is not written over');
+      lent.push(owner);
+    }
+    assert.equal(slabs.size, 5);
+    for (const owner of lent) owner.release();
+    // The bound on what is not lent holds again.
+    for (let i = 0; i < 8; i++) arena.hold(mustHaveRoom(arena), LARGEST);
+    assert.ok(arena.next() === undefined);
+    assert.equal(freed(), 0);
+  });
+
+  it('has room again when one is lent that is full', () => {
+    const { arena, freed } = makeArena(1);
+    const slab = mustHaveRoom(arena);
+    for (let i = 0; i < 4; i++) arena.hold(slab, LARGEST);
+    assert.equal(arena.next(), undefined);
+    arena.lend(slab);
+    assert.equal(freed(), 1);
+    assert.notEqual(mustHaveRoom(arena), slab);
+  });
+
+  it('lends no more than it may, however little is kept of each', () => {
+    const { arena } = makeArena(1);
+    let refused = 0;
+    for (let i = 0; i < 400; i++) {
+      const slab = mustHaveRoom(arena);
+      arena.hold(slab, LARGEST);
+      if (i % 4 === 0 && arena.lend(slab) === undefined) refused++;
+      arena.release(slab);
+    }
+    assert.ok(refused > 0);
+  });
 });

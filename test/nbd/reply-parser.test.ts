@@ -690,7 +690,7 @@ describe('a command object', () => {
 
   it('can be asked for by the answer to another one', () => {
     const client = new Client('simple');
-    const command = client.inFlight.add(Command.FLUSH, 0n, 0);
+    const command = client.inFlight.add(Command.FLUSH, 0, 0n, 0);
     command.reply = { done: () => client.ask(FLUSH) };
     client.ask(WRITE);
     // The answer to a question that is asked only when the one before is answered.

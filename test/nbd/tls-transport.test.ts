@@ -79,6 +79,7 @@ class OtherTransport implements Transport {
     this.#real.send(bytes, start, length, owner);
   flush = (): void => this.#real.flush();
   close = (): void => this.#real.close();
+  reset = (): void => this.#real.reset();
 }
 
 describe('a transport with TLS over a socket', { timeout: 120_000 }, () => suite((real) => real));

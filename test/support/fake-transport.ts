@@ -108,6 +108,10 @@ export class FakeTransport implements Transport {
   close(): void {
     this.closed = true;
   }
+
+  reset(): void {
+    this.close();
+  }
 }
 
 /**

@@ -15,6 +15,10 @@ import { findProgram } from './requires.js';
 export interface RealServer {
   readonly socketPath: string;
   readonly pid: number;
+  /** Kills it, as a crash of the program would, with all its processes. */
+  kill(): Promise<void>;
+  /** Starts it once more at the same place, when it was killed. What was returned before is of no more use. */
+  again(): Promise<RealServer>;
   /** Ends it and removes its folder. May be called twice. */
   stop(): Promise<void>;
 }
@@ -98,10 +102,11 @@ function readPid(files: Files): number | undefined {
   }
 }
 
-async function start(plan: Plan): Promise<RealServer> {
+/** @param before the folder of a server that was killed */
+async function start(plan: Plan, before?: string): Promise<RealServer> {
   const program = isAbsolute(plan.program) ? plan.program : findProgram(plan.program);
   if (program === undefined) throw new Error(`${plan.program} is not installed`);
-  const folder = await mkdtemp(join(tmpdir(), 'tsnbdfuse-test-'));
+  const folder = before ?? (await mkdtemp(join(tmpdir(), 'tsnbdfuse-test-')));
   const files: Files = {
     socket: join(folder, 's'),
     pidfile: join(folder, 'pid'),
@@ -143,7 +148,18 @@ async function start(plan: Plan): Promise<RealServer> {
     await stop();
     throw new Error(`${program} ${args.join(' ')} did not start: ${said.slice(0, SHOWN)}`);
   }
-  return { socketPath: files.socket, pid, stop };
+  return {
+    socketPath: files.socket,
+    pid,
+    kill: async () => {
+      kill(group, 'SIGKILL');
+      await until(() => hasEnded(group), STOP_DEADLINE);
+      groups.delete(group);
+      for (const left of [files.socket, files.pidfile]) rmSync(left, { force: true });
+    },
+    again: () => start(plan, folder),
+    stop,
+  };
 }
 
 /** @param args options and plugin: `['--no-sr', 'memory', '1M']` */

@@ -71,7 +71,7 @@ export class Client {
   ask({ type, offset = 0n, length = 0 }: Asked): void {
     const name = this.#asked++;
     const answer = (text: string): void => void this.answers.push(`${name}: ${text}`);
-    const command = this.inFlight.add(TYPES[type], offset, length);
+    const command = this.inFlight.add(TYPES[type], 0, offset, length);
     if (type === 'read') {
       command.readReply = {
         data: (bytes, start) => {
