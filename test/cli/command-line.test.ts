@@ -43,12 +43,16 @@ describe('a command line that says what to mount', () => {
   const patience = (value: Partial<Patience>): object => ({
     patience: { ...defaults.patience, ...value },
   });
+  const source = (value: object): object => ({ source: value });
   /** A server that can be connected to again. */
-  const source = (value: object): object => ({ source: value, ...patience({ reconnect: 60_000 }) });
-  const address = (value: object): object => source({ kind: 'address', address: value });
+  const lasting = (value: object): object => ({
+    ...source(value),
+    ...patience({ reconnect: 60_000 }),
+  });
+  const address = (value: object): object => lasting({ kind: 'address', address: value });
   const fuse = (value: object): object => ({ fuse: { ...NO_FUSE_OPTIONS, ...value } });
   const captive = (...command: string[]): object => ({ source: { kind: 'captive', command } });
-  const uri = (text: string): object => source({ kind: 'uri', uri: text });
+  const uri = (text: string): object => lasting({ kind: 'uri', uri: text });
 
   const table: readonly (readonly [string, object])[] = [
     ['d [ nbdkit memory 1G ]', captive('nbdkit', 'memory', '1G')],
