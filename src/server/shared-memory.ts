@@ -1,0 +1,117 @@
+/**
+ * The memory for the payloads of all clients together. Who finds none waits for its turn, and a client
+ * that keeps what others wait for, by sending a payload slowly or by not reading its replies, is cut
+ * off: so the memory is bounded, and nobody can take it away from the others for long.
+ */
+
+/** For all clients; the longest request fits in it several times. */
+const SHARED_BYTES = 256 * 1024 * 1024;
+/**
+ * Milliseconds that a client may keep some of it while others wait. Clients are known to give up on a
+ * server after 30 s.
+ */
+const PATIENCE = 10_000;
+/** Milliseconds between two looks at who keeps it, while somebody waits. */
+const LOOK_EVERY = 500;
+
+export interface Holder {
+  /** It is its turn, if it still waits for memory. */
+  memoryFree(): void;
+  /** Others wait for what it keeps: it has to let go of all. */
+  evict(): void;
+}
+
+/** Memory that is set aside for one request. */
+export interface Lease {
+  readonly holder: Holder;
+  readonly bytes: number;
+  /** Since when it is the client who keeps it, and not the disk; in milliseconds. */
+  since: number;
+}
+
+export interface SharedMemoryOptions {
+  readonly bytes?: number;
+  /** In milliseconds. */
+  readonly patience?: number;
+}
+
+export class SharedMemory {
+  readonly #limit: number;
+  readonly #patience: number;
+  #used = 0;
+  /** What clients keep, the longest kept first. */
+  readonly #withClients = new Set<Lease>();
+  /** In the order of their turns. */
+  readonly #waiting = new Set<Holder>();
+  #looking: NodeJS.Timeout | undefined;
+
+  constructor({ bytes = SHARED_BYTES, patience = PATIENCE }: SharedMemoryOptions = {}) {
+    this.#limit = bytes;
+    this.#patience = patience;
+  }
+
+  /** How much is set aside, in bytes. */
+  get usedBytes(): number {
+    return this.#used;
+  }
+
+  /**
+   * Whether so much can be taken now. Who hears no is in the queue, and is told by `memoryFree`; nobody
+   * overtakes it. A request that is longer than all there is gets its turn when nothing is used.
+   */
+  ask(holder: Holder, bytes: number): boolean {
+    const [first = holder] = this.#waiting;
+    const fits = this.#used + bytes <= this.#limit || this.#used === 0;
+    if (fits && first === holder) return true;
+    this.#waiting.add(holder);
+    this.#looking ??= setInterval(() => this.#look(), Math.min(LOOK_EVERY, this.#patience)).unref();
+    return false;
+  }
+
+  /** Takes what `ask` has just said yes to. */
+  take(holder: Holder, bytes: number): Lease {
+    this.#used += bytes;
+    this.leave(holder);
+    return { holder, bytes, since: Number.POSITIVE_INFINITY };
+  }
+
+  /** From now on the client is who keeps it. */
+  withClient(lease: Lease): void {
+    lease.since = performance.now();
+    this.#withClients.add(lease);
+  }
+
+  /** From now on the disk is. */
+  withDisk(lease: Lease): void {
+    this.#withClients.delete(lease);
+  }
+
+  giveBack(lease: Lease): void {
+    this.#withClients.delete(lease);
+    this.#used -= lease.bytes;
+    this.#next();
+  }
+
+  /** Waits no more. */
+  leave(holder: Holder): void {
+    if (this.#waiting.delete(holder)) this.#next();
+  }
+
+  #next(): void {
+    const [first] = this.#waiting;
+    if (first !== undefined) {
+      first.memoryFree();
+      return;
+    }
+    clearInterval(this.#looking);
+    this.#looking = undefined;
+  }
+
+  #look(): void {
+    const latest = performance.now() - this.#patience;
+    for (const lease of this.#withClients) {
+      if (lease.since > latest || this.#waiting.size === 0) return;
+      lease.holder.evict();
+    }
+  }
+}
