@@ -1,9 +1,7 @@
 /** Random commands and what a server may answer to them, for property tests of the reply parser. */
 
-import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { errno, errnoName } from '../../src/errno.js';
-import { ProtocolError } from '../../src/nbd/errors.js';
 import {
   cookieOf,
   data,
@@ -15,7 +13,7 @@ import {
   status,
 } from './nbd-replies.js';
 import { CONTEXT, shown } from './reply-client.js';
-import type { Asked, Client, Form } from './reply-client.js';
+import type { Asked, Form } from './reply-client.js';
 
 /** What a disk holds at an offset, as a letter; a hole reads as zeroes. */
 const letterAt = (offset: bigint): number => 97 + Number(offset % 26n);
@@ -156,28 +154,3 @@ export const story: fc.Arbitrary<Story> = fc
     }
     return { asked, form: agreed, server, answers };
   });
-
-/** Feeds in pieces of the given lengths, over and over. */
-export function feedInPieces(client: Client, whole: Buffer, lengths: readonly number[]): void {
-  for (let at = 0, i = 0; at < whole.length; i++) {
-    const length = lengths[i % lengths.length] ?? 1;
-    client.feed(whole.subarray(at, at + length));
-    at += length;
-  }
-}
-
-export const pieceLengths = fc.array(fc.integer({ min: 1, max: 60 }), {
-  minLength: 1,
-  maxLength: 8,
-});
-
-/** Nothing but a ProtocolError comes out, and every command has one answer in the end. */
-export function survive(client: Client, whole: Buffer, lengths: readonly number[]): void {
-  try {
-    feedInPieces(client, whole, lengths);
-  } catch (error) {
-    if (!(error instanceof ProtocolError)) throw error;
-    assert.doesNotMatch(error.message, /\p{Cc}/u);
-  }
-  client.end();
-}
