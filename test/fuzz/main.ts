@@ -1,6 +1,8 @@
 /** `npm run fuzz`: everything that reads what somebody else wrote, fed with what nobody should write. */
 
+import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { INTERRUPT_PATIENCE } from '../../src/fuse/protocol.js';
 import { saveFinding } from './findings.js';
 import { fuzz } from './runner.js';
 import type { Tally } from './runner.js';
@@ -20,8 +22,10 @@ const MOST_GROWTH = 24 * 1024 * 1024;
 const MIB = 1024 * 1024;
 
 /** What is in use when all garbage is collected, in bytes. */
-function memoryInUse(): number {
+async function memoryInUse(): Promise<number> {
   if (globalThis.gc === undefined) throw new Error('start it with node --expose-gc');
+  // The timer of an INTERRUPT holds on to its protocol.
+  await delay(2 * INTERRUPT_PATIENCE);
   globalThis.gc();
   const { heapUsed, external } = process.memoryUsage();
   return heapUsed + external;
@@ -56,7 +60,7 @@ async function main(): Promise<number> {
   let before = 0;
   let found = 0;
   for (let round = 0; round <= WARM_UP || performance.now() < end; round++) {
-    if (round === WARM_UP) before = memoryInUse();
+    if (round === WARM_UP) before = await memoryInUse();
     // One round is one seed of each target, so that a run of another length repeats its beginning.
     const seed = first + round;
     for (const target of chosen) {
@@ -70,7 +74,7 @@ async function main(): Promise<number> {
       say(`${target.name}, seed ${seed}: ${finding.why}\nkept as ${saveFinding(finding)}`);
     }
   }
-  const after = memoryInUse();
+  const after = await memoryInUse();
   await watchdog.stop();
   for (const [name, { cases, frames }] of tallies) {
     say(

@@ -6,6 +6,7 @@ import { bytes, u32, u64 } from './numbers.js';
 export type Mutation =
   | { readonly kind: 'byte' | 'word'; readonly frame: number; at: number; value: number }
   | { readonly kind: 'long'; readonly frame: number; at: number; value: bigint }
+  | { readonly kind: 'nudge'; readonly frame: number; at: number; width: number; by: number }
   | { readonly kind: 'cut'; readonly frame: number; at: number }
   | { readonly kind: 'insert'; readonly frame: number; at: number; value: Buffer }
   | { readonly kind: 'drop'; readonly frame: number }
@@ -14,16 +15,29 @@ export type Mutation =
 
 /** Where numbers are that decide something: mostly in the first bytes of a message. */
 const place = fc.oneof({ arbitrary: fc.nat({ max: 40 }), weight: 3 }, fc.nat());
+/** Where the fields of messages are, in all of the protocols. */
+const field = fc.constantFrom(0, 4, 6, 8, 12, 16, 18, 20, 22, 24, 28, 30, 32, 40, 48, 56);
 const frame = fc.nat();
 
 const mutation: fc.Arbitrary<Mutation> = fc.oneof(
   fc.record({ kind: fc.constant('byte'), frame, at: place, value: fc.nat({ max: 255 }) }),
   fc.record({ kind: fc.constant('word'), frame, at: place, value: u32 }),
   fc.record({ kind: fc.constant('long'), frame, at: place, value: u64 }),
+  // What is only just wrong.
+  {
+    arbitrary: fc.record({
+      kind: fc.constant('nudge'),
+      frame,
+      at: field,
+      width: fc.constantFrom(2, 4, 8),
+      by: fc.oneof(fc.integer({ min: -9, max: 9 }), fc.constantFrom(-4096, -512, 512, 4096)),
+    }),
+    weight: 3,
+  },
   fc.record({ kind: fc.constant('cut'), frame, at: place }),
   fc.record({ kind: fc.constant('insert'), frame, at: place, value: bytes(40) }),
   fc.record({ kind: fc.constant('drop'), frame }),
-  fc.record({ kind: fc.constant('double'), frame, times: fc.constantFrom(1, 1, 2, 150) }),
+  fc.record({ kind: fc.constant('double'), frame, times: fc.constantFrom(1, 1, 1, 2, 2, 3, 100) }),
   fc.record({ kind: fc.constant('swap'), frame, other: frame }),
 );
 
@@ -68,10 +82,21 @@ function changed(
   }
   const fresh = Buffer.from(old);
   const left = old.length - at;
+  if (change.kind === 'nudge' && left >= change.width) nudge(fresh.subarray(at), change);
   if (change.kind === 'byte' && left >= 1) fresh.writeUInt8(change.value, at);
   if (change.kind === 'word' && left >= 4) fresh.writeUInt32BE(change.value, at);
   if (change.kind === 'long' && left >= 8) fresh.writeBigUInt64BE(change.value, at);
   return fresh;
+}
+
+/** Adds to a number at the start, which wraps. */
+function nudge(bytes: Buffer, { width, by }: { width: number; by: number }): void {
+  let value = BigInt(by);
+  for (let i = 0; i < width; i++) value += BigInt(bytes[i] ?? 0) << BigInt(8 * (width - 1 - i));
+  for (let i = width - 1; i >= 0; i--) {
+    bytes[i] = Number(value & 0xffn);
+    value >>= 8n;
+  }
 }
 
 /** Lengths of the pieces in which a stream arrives, over and over; 0 is all that is left. */

@@ -10,14 +10,18 @@ interface Place {
   readonly content: Buffer;
   /** Which bytes of it have come. */
   readonly come: Set<number>;
+  /** Some of it came twice, so that nobody knows what is right. */
+  twice: boolean;
+  /** The last of it has come: what follows is for nobody. */
+  over: boolean;
 }
 
-/** Commands have the cookies of their first use. @returns the reads of which all has come, by their index */
+/** Commands have the cookies of their first use. @returns the reads of which all has come, once, by their index */
 export function readsIn(bytes: Buffer, asked: readonly Asked[], form: Form): Map<number, Buffer> {
   const places = new Map<number, Place>();
   asked.forEach(({ type, offset = 0n, length = 0 }, index) => {
     if (type === 'read')
-      places.set(index, { offset, content: Buffer.alloc(length), come: new Set() });
+      places.set(index, { offset, content: Buffer.alloc(length), come: new Set(), twice: false, over: false });
   });
   const headerBytes = form === 'extended' ? 32 : 20;
   for (let at = 0; at + 16 <= bytes.length;) {
@@ -30,6 +34,7 @@ export function readsIn(bytes: Buffer, asked: readonly Asked[], form: Form): Map
       if (place === undefined || fails) continue;
       const data = bytes.subarray(at, at + place.content.length);
       if (data.length === place.content.length) put(place, place.offset, data);
+      place.over = true;
       at += place.content.length;
       continue;
     }
@@ -37,6 +42,7 @@ export function readsIn(bytes: Buffer, asked: readonly Asked[], form: Form): Map
     if (at + headerBytes > bytes.length) break;
     const type = bytes.readUInt16BE(at + 6);
     const length = bytes.readUInt32BE(at + headerBytes - 4);
+    const done = (bytes.readUInt16BE(at + 4) & 1) !== 0;
     const payload = bytes.subarray(at + headerBytes, at + headerBytes + length);
     at += headerBytes + length;
     if (place === undefined || payload.length < length || length < 8) continue;
@@ -46,18 +52,23 @@ export function readsIn(bytes: Buffer, asked: readonly Asked[], form: Form): Map
     if (type === 2 && length === 12 && payload.readUInt32BE(8) <= place.content.length) {
       put(place, from, Buffer.alloc(payload.readUInt32BE(8)));
     }
+    place.over ||= done;
   }
-  const whole = [...places].filter(([, { content, come }]) => come.size === content.length);
+  const whole = [...places].filter(
+    ([, { content, come, twice }]) => !twice && come.size === content.length,
+  );
   return new Map(whole.map(([index, { content }]) => [index, content]));
 }
 
-/** Where it came before it stays: a server that says something twice is not believed anyway. */
-function put({ offset, content, come }: Place, from: bigint, data: Buffer): void {
-  const start = from - offset;
+function put(place: Place, from: bigint, data: Buffer): void {
+  const { content, come, over } = place;
+  if (over) return;
+  const start = from - place.offset;
   if (start < 0n || start + BigInt(data.length) > BigInt(content.length)) return;
   data.forEach((byte, i) => {
     const at = Number(start) + i;
-    if (!come.has(at)) content[at] = byte;
+    if (come.has(at)) place.twice = true;
+    content[at] = byte;
     come.add(at);
   });
 }

@@ -1,5 +1,6 @@
 /** A disk that remembers when somebody breaks the contract: a server goes on when its disk throws. */
 
+import assert from 'node:assert/strict';
 import type {
   ExtentsReply,
   ReadReply,
@@ -22,8 +23,9 @@ export class WatchedDisk extends MemoryDisk {
     if (this.#faults.length > 0) throw this.#faults[0];
   }
 
-  #watch(ask: () => void): void {
+  #watch(ask: () => void, writes = false): void {
     try {
+      assert.ok(!writes || !this.info.readOnly, 'a change to a read-only disk');
       ask();
     } catch (error) {
       this.#faults.push(error);
@@ -43,7 +45,7 @@ export class WatchedDisk extends MemoryDisk {
     options: WriteOptions,
     reply: Reply,
   ): void {
-    this.#watch(() => super.write(offset, bytes, start, length, options, reply));
+    this.#watch(() => super.write(offset, bytes, start, length, options, reply), true);
   }
 
   override flush(reply: Reply): void {
@@ -51,11 +53,11 @@ export class WatchedDisk extends MemoryDisk {
   }
 
   override trim(offset: bigint, length: bigint, options: WriteOptions, reply: Reply): void {
-    this.#watch(() => super.trim(offset, length, options, reply));
+    this.#watch(() => super.trim(offset, length, options, reply), true);
   }
 
   override zero(offset: bigint, length: bigint, options: ZeroOptions, reply: Reply): void {
-    this.#watch(() => super.zero(offset, length, options, reply));
+    this.#watch(() => super.zero(offset, length, options, reply), true);
   }
 
   override extents(offset: bigint, length: bigint, reply: ExtentsReply): void {

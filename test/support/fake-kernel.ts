@@ -55,7 +55,7 @@ export class FakeKernel {
     } = {},
   ) {
     const largest = options.largest ?? LARGEST;
-    this.#arena = new RequestArena(largest, 4 * largest, () => undefined);
+    this.#arena = new RequestArena(largest, 64 * largest, () => undefined);
     this.disk = new MemoryDisk({ size: 64 * 1024, ...disk });
     this.file = new DiskFile(fitDisk(this.disk, 1024 * 1024), {
       readOnly: options.readOnly ?? false,

@@ -127,7 +127,7 @@ export const form = fc.constantFrom<Form[]>('simple', 'structured', 'extended');
 
 /** Commands and their replies, the chunks of different commands mixed. */
 export const story: fc.Arbitrary<Story> = fc
-  .tuple(fc.array(told, { minLength: 1, maxLength: 6 }), form, fc.infiniteStream(fc.nat()))
+  .tuple(fc.array(told, { minLength: 1, maxLength: 6 }), form, fc.array(fc.nat(), { minLength: 1, maxLength: 40 }))
   .map(([all, agreed, choices]) => {
     const structured = agreed !== 'simple';
     const commands = structured ? all : all.filter(({ type }) => type !== 'status');
@@ -145,7 +145,8 @@ export const story: fc.Arbitrary<Story> = fc
     const server: Buffer[] = [];
     const answers: string[] = [];
     for (let left = queues; left.length > 0;) {
-      const next = left[(choices.next().value as number) % left.length];
+      const choice = choices[server.length % choices.length] ?? 0;
+      const next = left[choice % left.length];
       const sent = next?.chunks.shift();
       if (next === undefined || sent === undefined) break;
       server.push(sent);

@@ -79,11 +79,19 @@ const honestSizes = fc.constantFrom<[number, number, number][]>(
   [1, 4096, 0xffffffff],
   [4096, 65536, 32 * 1024 * 1024],
 );
+/** One of them is what it may not be. */
+const strangeSizes = fc
+  .tuple(honestSizes, fc.nat({ max: 2 }), fc.oneof(fc.constantFrom(0, 1, 3, 513, 2 ** 31), u32))
+  .map(([sizes, which, value]): [number, number, number] => {
+    const [minimum, preferred, maximum] = sizes;
+    if (which === 0) return [value, preferred, maximum];
+    return which === 1 ? [minimum, value, maximum] : [minimum, preferred, value];
+  });
 const info: fc.Arbitrary<Buffer> = fc.oneof(
   fc
     .tuple(fc.oneof(fc.constant(2n ** 30n), u64), fc.oneof(fc.constant(0x6d), u16))
     .map(([size, flags]) => infoReply(Info.EXPORT, new ByteWriter('big').u64(size).u16(flags))),
-  fc.oneof(honestSizes, fc.tuple(u32, u32, u32)).map(([minimum, preferred, maximum]) => {
+  fc.oneof(honestSizes, strangeSizes, fc.tuple(u32, u32, u32)).map(([minimum, preferred, maximum]) => {
     const sizes = new ByteWriter('big').u32(minimum).u32(preferred).u32(maximum);
     return infoReply(Info.BLOCK_SIZE, sizes);
   }),

@@ -2,7 +2,9 @@
 
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
+import { errno } from '../../../src/errno.js';
 import { Opcode, WriteFlag } from '../../../src/fuse/constants.js';
+import { opcodeRow } from '../../../src/fuse/opcodes.js';
 import { FakeKernel, fields, readBody, writeBody } from '../../support/fake-kernel.js';
 import { seeded } from '../../support/memory-disk.js';
 import { mutate, mutations } from '../mutation.js';
@@ -24,6 +26,8 @@ const DISK_BYTES = 64 * 1024;
 const LARGEST = 64 * 1024;
 const HEADER_BYTES = 40;
 const O_RDWR = 2;
+/** Requests that a FakeKernel numbers itself begin here. */
+const FIRST_OF_KERNEL = 0xfedc_ba98_0000_0000n;
 
 const name = (text: string): Buffer => Buffer.from(`${text}\0`);
 /** What the kernel sends, about a file that was opened. */
@@ -93,10 +97,14 @@ const request: fc.Arbitrary<Buffer> = fc
   )
   .map(([[opcode, body], node, uid]) => message(opcode, node, uid, body));
 
-/** No kernel has two requests of one number, so that each gets another one, whatever became of it. */
-function numbered(messages: readonly Buffer[]): Buffer[] {
+/**
+ * No kernel has two requests of one number, so that each gets another one, whatever became of it.
+ * @param honest each says how long it is
+ */
+function numbered(messages: readonly Buffer[], honest: boolean): Buffer[] {
   return messages.map((one, i) => {
     const fresh = Buffer.from(one.subarray(0, LARGEST));
+    if (honest && fresh.length >= 4) fresh.writeUInt32LE(fresh.length, 0);
     if (fresh.length >= 16) fresh.writeBigUInt64LE(BigInt(i + 1) * 2n, 8);
     return fresh;
   });
@@ -109,8 +117,8 @@ export const fuseTarget: Target<FuseInput> = {
     readOnly: fc.constantFrom(false, false, true),
     shuffle: fc.constantFrom(0, 0, 1, 2, 3),
     requests: fc
-      .tuple(fc.array(request, { minLength: 1, maxLength: 12 }), mutations)
-      .map(([requests, changes]) => numbered(mutate(requests, changes))),
+      .tuple(fc.array(request, { minLength: 1, maxLength: 12 }), mutations, fc.boolean())
+      .map(([requests, changes, honest]) => numbered(mutate(requests, changes), honest)),
   }),
   frames: ({ requests }) => requests.length,
 
@@ -127,6 +135,7 @@ export const fuseTarget: Target<FuseInput> = {
     // The handle that most requests are about.
     kernel.open(readOnly ? 0 : O_RDWR);
     const wanted: bigint[] = [];
+    const short: bigint[] = [];
     for (const one of requests) {
       const isRequest = one.length >= HEADER_BYTES && one.readUInt32LE(0) === one.length;
       try {
@@ -135,10 +144,21 @@ export const fuseTarget: Target<FuseInput> = {
         // A kernel that is too old is told so, and then the user is.
         if (!(error instanceof Error) || error.name !== 'MountError') throw error;
       }
-      if (isRequest && !NO_REPLY.has(one.readUInt32LE(4))) wanted.push(one.readBigUInt64LE(8));
+      if (!isRequest) continue;
+      const opcode = one.readUInt32LE(4);
+      const unique = one.readBigUInt64LE(8);
+      if (!NO_REPLY.has(opcode)) wanted.push(unique);
+      if (one.length - HEADER_BYTES < opcodeRow(opcode).bodyBytes) short.push(unique);
     }
     await settled(idle(kernel), 'the requests');
     for (const unique of wanted) assert.ok(kernel.replies.has(unique), `a reply to ${unique}`);
+    for (const unique of short) {
+      assert.equal(kernel.replies.get(unique)?.error, errno.EINVAL, 'a request that is too short');
+    }
+    const asked = requests.filter((one) => one.length >= 16).map((one) => one.readBigUInt64LE(8));
+    for (const unique of kernel.replies.keys()) {
+      assert.ok(asked.includes(unique) || unique >= FIRST_OF_KERNEL, `a reply to nothing: ${unique}`);
+    }
     assert.equal(kernel.disk.content.length, DISK_BYTES);
   },
 };

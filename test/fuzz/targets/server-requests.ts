@@ -30,14 +30,15 @@ export interface RequestsInput {
   readonly takes: number;
 }
 
-export const DISK_BYTES = 4 * 1024 * 1024;
-/** Replies that may wait to be taken: those queued when one more is started, which may be the longest. */
-const MOST_QUEUED = 512 * 1024 + DISK_BYTES + 65536;
+const DISK_BYTES = 2 * 1024 * 1024;
+/** Payloads and replies; the last request started comes on top. */
 const MOST_HELD = 32 * 1024 * 1024 + DISK_BYTES;
+/** Replies that may wait to be taken: all that is held, and the headers and small replies beside it. */
+const MOST_QUEUED = MOST_HELD + 512 * 1024 + 65536;
 
 const length = fc.oneof(
   { arbitrary: fc.constantFrom(1, 512, 4096, 32768, 32769, 100_000), weight: 6 },
-  { arbitrary: fc.constantFrom(1024 * 1024, 3 * 1024 * 1024), weight: 1 },
+  { arbitrary: fc.constantFrom(1024 * 1024, 1536 * 1024), weight: 1 },
   u32,
 );
 const inRange = fc.nat({ max: DISK_BYTES }).map(BigInt);
