@@ -151,7 +151,6 @@ export class InFlight {
     command.active = true;
     command.errno = 0;
     command.errorChunks = 0;
-    if (carriesData(type)) this.#payloadBytes += length;
     return command;
   }
 

@@ -58,6 +58,7 @@ export class Connection implements Answering, Holder {
 
   #state: 'open' | 'ending' | 'closed' = 'open';
   #inFlight = 0;
+  #receivedBytes = 0;
   /** Whether nothing is received until there is room for a request again. */
   #stalled = false;
   #resuming = false;
@@ -113,6 +114,10 @@ export class Connection implements Answering, Holder {
     this.#abort('given up');
   }
 
+  get movedBytes(): number {
+    return this.#receivedBytes + this.#replies.queuedBytes - this.#transport.queuedBytes;
+  }
+
   memoryFree(): void {
     this.#relieved();
   }
@@ -135,6 +140,7 @@ export class Connection implements Answering, Holder {
         this.#abort(`cannot receive: ${errnoText(-count)}`);
         return;
       }
+      this.#receivedBytes += count;
       this.#takeRequests();
       if (!this.#intake.more) return;
     }

@@ -7,14 +7,19 @@
 /** For all clients; the longest request fits in it several times. */
 const SHARED_BYTES = 256 * 1024 * 1024;
 /**
- * Milliseconds that a client may keep some of it while others wait. Clients are known to give up on a
- * server after 30 s.
+ * A client that keeps some of it while others wait has to send or to take so much in so many milliseconds, which
+ * any line can: as long as it does not, nothing of it will be free soon.
  */
-const PATIENCE = 10_000;
+const PROGRESS_BYTES = 64 * 1024;
+const PATIENCE = 3_000;
+/** Milliseconds after which it has to be done with what it keeps, however busy it is. */
+const MOST_PATIENCE = 30_000;
 /** Milliseconds between two looks at who keeps it, while somebody waits. */
 const LOOK_EVERY = 500;
 
 export interface Holder {
+  /** How much it has sent and taken so far, in bytes. */
+  readonly movedBytes: number;
   /** It is its turn, if it still waits for memory. */
   memoryFree(): void;
   /** Others wait for what it keeps: it has to let go of all. */
@@ -27,11 +32,14 @@ export interface Lease {
   readonly bytes: number;
   /** Since when it is the client who keeps it, and not the disk; in milliseconds. */
   since: number;
+  /** When it was last seen to get on, and what it had moved by then. */
+  seen: number;
+  movedBytes: number;
 }
 
 export interface SharedMemoryOptions {
   readonly bytes?: number;
-  /** In milliseconds. */
+  /** Milliseconds without progress. */
   readonly patience?: number;
 }
 
@@ -39,7 +47,7 @@ export class SharedMemory {
   readonly #limit: number;
   readonly #patience: number;
   #used = 0;
-  /** What clients keep, the longest kept first. */
+  /** What clients keep. */
   readonly #withClients = new Set<Lease>();
   /** In the order of their turns. */
   readonly #waiting = new Set<Holder>();
@@ -72,12 +80,13 @@ export class SharedMemory {
   take(holder: Holder, bytes: number): Lease {
     this.#used += bytes;
     this.leave(holder);
-    return { holder, bytes, since: Number.POSITIVE_INFINITY };
+    return { holder, bytes, since: 0, seen: 0, movedBytes: 0 };
   }
 
   /** From now on the client is who keeps it. */
   withClient(lease: Lease): void {
-    lease.since = performance.now();
+    lease.since = lease.seen = performance.now();
+    lease.movedBytes = lease.holder.movedBytes;
     this.#withClients.add(lease);
   }
 
@@ -108,10 +117,15 @@ export class SharedMemory {
   }
 
   #look(): void {
-    const latest = performance.now() - this.#patience;
+    const now = performance.now();
     for (const lease of this.#withClients) {
-      if (lease.since > latest || this.#waiting.size === 0) return;
-      lease.holder.evict();
+      if (this.#waiting.size === 0) return;
+      const { holder, since } = lease;
+      if (holder.movedBytes - lease.movedBytes >= PROGRESS_BYTES) {
+        lease.movedBytes = holder.movedBytes;
+        lease.seen = now;
+      }
+      if (now - lease.seen > this.#patience || now - since > MOST_PATIENCE) holder.evict();
     }
   }
 }

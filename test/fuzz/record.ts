@@ -97,6 +97,10 @@ class Recorder implements Transport {
   close(): void {
     this.#over.close();
   }
+
+  reset(): void {
+    this.#over.reset();
+  }
 }
 
 async function save(name: string, session: ServerSession | ClientSession): Promise<void> {

@@ -21,6 +21,7 @@ const MIB = 1024 * 1024;
 const FOR_EVER = 1_000_000;
 
 class Client implements Holder {
+  movedBytes = 0;
   freed = 0;
   evicted = 0;
   readonly leases: Lease[] = [];
@@ -94,32 +95,54 @@ describe('shared memory', () => {
     t.mock.timers.enable({ apis: ['setInterval'] });
     let now = 0;
     t.mock.method(performance, 'now', () => now);
-    const memory = new SharedMemory({ bytes: 100, patience: 10_000 });
-    const [disk, keeper, later, waiting] = Array.from({ length: 4 }, () => new Client(memory));
-    assert.ok(disk && keeper && later && waiting);
-    for (const one of [disk, keeper, later]) assert.ok(one.take(30));
+    const at = (time: number): void => {
+      now = time;
+      t.mock.timers.tick(500);
+    };
+    const memory = new SharedMemory({ bytes: 100, patience: 3_000 });
+    const all = Array.from({ length: 5 }, () => new Client(memory));
+    const [disk, idle, slow, later, waiting] = all;
+    assert.ok(disk && idle && slow && later && waiting);
+    for (const one of [disk, idle, slow, later]) assert.ok(one.take(25));
     const put = ({ leases: [lease] }: Client): void => memory.withClient(lease ?? assert.fail());
-    put(keeper);
-    now = 5000;
+    put(idle);
+    put(slow);
+    at(2_000);
     put(later);
-    now = 100_000;
-    t.mock.timers.tick(100_000);
-    // Nobody waits: they may.
-    assert.equal(keeper.evicted, 0);
+    at(100_000);
+    const evicted = (): number[] => all.map((one) => one.evicted);
+    assert.deepEqual(evicted(), [0, 0, 0, 0, 0], 'nobody waits: they may');
 
-    now = 9000;
-    assert.ok(!waiting.take(40));
-    t.mock.timers.tick(500);
-    assert.equal(keeper.evicted, 0);
-    now = 10_500;
-    t.mock.timers.tick(500);
-    assert.deepEqual([keeper.evicted, later.evicted, disk.evicted], [1, 0, 0]);
+    now = 2_500;
+    assert.ok(!waiting.take(25));
+    at(3_000);
+    assert.deepEqual(evicted(), [0, 0, 0, 0, 0]);
+    slow.movedBytes += 64 * 1024;
+    at(3_500);
+    assert.deepEqual(evicted(), [0, 1, 0, 0, 0], 'who does nothing');
     assert.equal(waiting.freed, 1);
-    assert.ok(waiting.take(40));
-    // Nobody waits any more.
-    now = 1_000_000;
-    t.mock.timers.tick(100_000);
-    assert.equal(later.evicted, 0);
+    assert.ok(waiting.take(25));
+    at(1_000_000);
+    assert.deepEqual(evicted(), [0, 1, 0, 0, 0], 'nobody waits any more');
+  });
+
+  it('is taken in the end from who gets on too slowly', (t) => {
+    t.mock.timers.enable({ apis: ['setInterval'] });
+    let now = 0;
+    t.mock.method(performance, 'now', () => now);
+    const memory = new SharedMemory({ bytes: 100 });
+    const [slow, waiting] = [new Client(memory), new Client(memory)];
+    assert.ok(slow.take(100));
+    memory.withClient(slow.leases[0] ?? assert.fail());
+    assert.ok(!waiting.take(100));
+    while (slow.evicted === 0) {
+      now += 500;
+      slow.movedBytes += 100_000;
+      t.mock.timers.tick(500);
+      assert.ok(now < 40_000);
+    }
+    assert.ok(now > 30_000);
+    assert.equal(waiting.freed, 1);
   });
 });
 

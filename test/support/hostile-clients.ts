@@ -106,10 +106,10 @@ export class HostileClients {
   readonly connected = new Map<string, number>();
   #stopped = false;
 
-  /** @param count of clients, of each kind as many */
-  constructor(path: string, count: number) {
+  /** @param count of clients, of each kind as many @param only those of these kinds */
+  constructor(path: string, count: number, only = Object.keys(BEHAVIOURS)) {
     this.#path = path;
-    const kinds = Object.entries(BEHAVIOURS);
+    const kinds = Object.entries(BEHAVIOURS).filter(([name]) => only.includes(name));
     for (let i = 0; i < count; i++) {
       const [name, behave] = kinds[i % kinds.length] ?? ['', () => undefined];
       this.#connect(name, behave);
@@ -136,9 +136,9 @@ export class HostileClients {
     });
   }
 
-  /** What they do. */
-  static get kinds(): string[] {
-    return Object.keys(BEHAVIOURS);
+  /** How many connections were made. */
+  get connections(): number {
+    return [...this.connected.values()].reduce((sum, count) => sum + count, 0);
   }
 
   stop(): void {

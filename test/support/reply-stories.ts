@@ -127,7 +127,11 @@ export const form = fc.constantFrom<Form[]>('simple', 'structured', 'extended');
 
 /** Commands and their replies, the chunks of different commands mixed. */
 export const story: fc.Arbitrary<Story> = fc
-  .tuple(fc.array(told, { minLength: 1, maxLength: 6 }), form, fc.array(fc.nat(), { minLength: 1, maxLength: 40 }))
+  .tuple(
+    fc.array(told, { minLength: 1, maxLength: 6 }),
+    form,
+    fc.array(fc.nat(), { minLength: 1, maxLength: 40 }),
+  )
   .map(([all, agreed, choices]) => {
     const structured = agreed !== 'simple';
     const commands = structured ? all : all.filter(({ type }) => type !== 'status');
