@@ -21,7 +21,13 @@ export function readsIn(bytes: Buffer, asked: readonly Asked[], form: Form): Map
   const places = new Map<number, Place>();
   asked.forEach(({ type, offset = 0n, length = 0 }, index) => {
     if (type === 'read')
-      places.set(index, { offset, content: Buffer.alloc(length), come: new Set(), twice: false, over: false });
+      places.set(index, {
+        offset,
+        content: Buffer.alloc(length),
+        come: new Set(),
+        twice: false,
+        over: false,
+      });
   });
   const headerBytes = form === 'extended' ? 32 : 20;
   for (let at = 0; at + 16 <= bytes.length;) {

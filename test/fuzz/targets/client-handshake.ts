@@ -91,10 +91,12 @@ const info: fc.Arbitrary<Buffer> = fc.oneof(
   fc
     .tuple(fc.oneof(fc.constant(2n ** 30n), u64), fc.oneof(fc.constant(0x6d), u16))
     .map(([size, flags]) => infoReply(Info.EXPORT, new ByteWriter('big').u64(size).u16(flags))),
-  fc.oneof(honestSizes, strangeSizes, fc.tuple(u32, u32, u32)).map(([minimum, preferred, maximum]) => {
-    const sizes = new ByteWriter('big').u32(minimum).u32(preferred).u32(maximum);
-    return infoReply(Info.BLOCK_SIZE, sizes);
-  }),
+  fc
+    .oneof(honestSizes, strangeSizes, fc.tuple(u32, u32, u32))
+    .map(([minimum, preferred, maximum]) => {
+      const sizes = new ByteWriter('big').u32(minimum).u32(preferred).u32(maximum);
+      return infoReply(Info.BLOCK_SIZE, sizes);
+    }),
   fc
     .tuple(u16, bytes(30))
     .map(([type, data]) => infoReply(type, new ByteWriter('big').bytes(data))),
@@ -179,6 +181,9 @@ function checkAgreed({ size, flags, limits, ...forms }: NegotiatedExport): void 
   for (const power of [minimum, preferred]) assert.ok(Number.isInteger(Math.log2(power)));
   assert.ok(minimum <= 65536 && minimum <= preferred);
   assert.ok(maximum >= minimum && maximum % minimum === 0 && maximum <= 32 * 1024 * 1024);
+  // Otherwise each request would have to be made of many.
+  const least = Math.min(preferred, 32 * 1024 * 1024);
+  assert.ok(maximum >= least || BigInt(maximum) >= size, `a maximum of ${maximum}`);
   assert.ok(!forms.extendedHeaders || forms.structuredReplies);
   assert.ok(forms.allocationId === undefined || forms.structuredReplies);
 }

@@ -157,7 +157,10 @@ export const fuseTarget: Target<FuseInput> = {
     }
     const asked = requests.filter((one) => one.length >= 16).map((one) => one.readBigUInt64LE(8));
     for (const unique of kernel.replies.keys()) {
-      assert.ok(asked.includes(unique) || unique >= FIRST_OF_KERNEL, `a reply to nothing: ${unique}`);
+      assert.ok(
+        asked.includes(unique) || unique >= FIRST_OF_KERNEL,
+        `a reply to nothing: ${unique}`,
+      );
     }
     assert.equal(kernel.disk.content.length, DISK_BYTES);
   },

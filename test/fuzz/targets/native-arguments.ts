@@ -4,7 +4,7 @@
  */
 
 import assert from 'node:assert/strict';
-import { openSync, closeSync, rmSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -97,28 +97,34 @@ const call = (name: Name, ...args: fc.Arbitrary<Argument>[]): fc.Arbitrary<Nativ
     args: more < 0 ? all.slice(0, -1) : more > 0 ? [...all, ...all.slice(0, 1)] : all,
   }));
 
-/** A descriptor to read from or write to, which never makes anybody wait. */
+/** A file without a name, for all cases: what is in it matters to none of them. */
+let file: number | undefined;
+
+function openFile(): number {
+  const folder = mkdtempSync(join(tmpdir(), 'tsnbdfuse-native-'));
+  writeFileSync(join(folder, 'file'), Buffer.alloc(8192));
+  const fd = openSync(join(folder, 'file'), 'r+');
+  rmSync(folder, { recursive: true });
+  return fd;
+}
+
+/** Descriptors to read from or write to, which never make anybody wait. */
 class Descriptors {
   readonly #out = new Int32Array(2);
-  readonly file: number;
 
   constructor() {
     assert.equal(native.socketpair(this.#out), 0);
     for (const one of this.#out) assert.equal(native.setNonblocking(one, true), 0);
     native.write(this.#out[1] ?? -1, new Uint8Array(8192), 0, 8192);
-    const folder = mkdtempSync(join(tmpdir(), 'tsnbdfuse-native-'));
-    writeFileSync(join(folder, 'file'), Buffer.alloc(8192));
-    this.file = openSync(join(folder, 'file'), 'r+');
-    rmSync(folder, { recursive: true });
   }
 
   of(name: Name): number {
-    return name === 'preadNow' || name === 'pwrites' ? this.file : (this.#out[0] ?? -1);
+    if (name === 'preadNow' || name === 'pwrites') return (file ??= openFile());
+    return this.#out[0] ?? -1;
   }
 
   close(): void {
     for (const one of this.#out) native.close(one);
-    closeSync(this.file);
   }
 }
 
