@@ -52,6 +52,8 @@ export class SharedMemory {
   /** In the order of their turns. */
   readonly #waiting = new Set<Holder>();
   #looking: NodeJS.Timeout | undefined;
+  /** When that was, or when it was begun. */
+  #lookedAt = 0;
 
   constructor({ bytes = SHARED_BYTES, patience = PATIENCE }: SharedMemoryOptions = {}) {
     this.#limit = bytes;
@@ -72,7 +74,10 @@ export class SharedMemory {
     const fits = this.#used + bytes <= this.#limit || this.#used === 0;
     if (fits && first === holder) return true;
     this.#waiting.add(holder);
-    this.#looking ??= setInterval(() => this.#look(), Math.min(LOOK_EVERY, this.#patience)).unref();
+    if (this.#looking === undefined) {
+      this.#lookedAt = performance.now();
+      this.#looking = setInterval(() => this.#look(), Math.min(LOOK_EVERY, this.#patience)).unref();
+    }
     return false;
   }
 
@@ -118,8 +123,15 @@ export class SharedMemory {
 
   #look(): void {
     const now = performance.now();
+    const gap = now - this.#lookedAt;
+    this.#lookedAt = now;
     for (const lease of this.#withClients) {
       if (this.#waiting.size === 0) return;
+      if (gap > 2 * LOOK_EVERY) {
+        // This process was stopped: none of it is theirs.
+        lease.since += gap;
+        lease.seen += gap;
+      }
       const { holder, since } = lease;
       if (holder.movedBytes - lease.movedBytes >= PROGRESS_BYTES) {
         lease.movedBytes = holder.movedBytes;

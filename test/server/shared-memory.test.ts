@@ -126,6 +126,27 @@ describe('shared memory', () => {
     assert.deepEqual(evicted(), [0, 1, 0, 0, 0], 'nobody waits any more');
   });
 
+  it('is not taken from anybody for the time in which the server itself was stopped', (t) => {
+    t.mock.timers.enable({ apis: ['setInterval'] });
+    let now = 0;
+    t.mock.method(performance, 'now', () => now);
+    const memory = new SharedMemory({ bytes: 100, patience: 3_000 });
+    const [client, waiting] = [new Client(memory), new Client(memory)];
+    assert.ok(client.take(100));
+    memory.withClient(client.leases[0] ?? assert.fail());
+    assert.ok(!waiting.take(100));
+    now = 100_000;
+    t.mock.timers.tick(500);
+    assert.equal(client.evicted, 0);
+    const evictedAt = (): number | undefined => (client.evicted > 0 ? now : undefined);
+    while (evictedAt() === undefined && now < 110_000) {
+      now += 500;
+      t.mock.timers.tick(500);
+    }
+    const at = evictedAt();
+    assert.ok(at !== undefined && at > 103_000);
+  });
+
   it('is taken in the end from who gets on too slowly', (t) => {
     t.mock.timers.enable({ apis: ['setInterval'] });
     let now = 0;
