@@ -24,6 +24,19 @@ const UNLIMITED = 0xffffffff;
 
 const isPowerOfTwo = (value: number): boolean => value > 0 && Number.isInteger(Math.log2(value));
 
+/**
+ * A maximum below what is preferred is for exports that are shorter than that: otherwise each request of
+ * ours would have to be made of many, down to single bytes.
+ * @param size of the export, in bytes @throws ProtocolError
+ */
+export function checkBlockSizes({ preferred, maximum }: BlockLimits, size: bigint): void {
+  if (maximum < Math.min(preferred, DEFAULT_MAX_PAYLOAD) && BigInt(maximum) < size) {
+    throw new ProtocolError(
+      `sent a maximum block size of ${maximum} and a preferred one of ${preferred}`,
+    );
+  }
+}
+
 /** NBD_INFO_BLOCK_SIZE behind its type. @throws ProtocolError */
 export function readBlockSizes(reader: ByteReader): BlockLimits {
   const minimum = reader.u32();

@@ -23,7 +23,7 @@ import {
 } from './constants.js';
 import { HandshakeError, ProtocolError } from './errors.js';
 import type { NegotiatedExport } from './export.js';
-import { DEFAULT_LIMITS, UNTOLD_LIMITS, readBlockSizes } from './block-sizes.js';
+import { DEFAULT_LIMITS, UNTOLD_LIMITS, checkBlockSizes, readBlockSizes } from './block-sizes.js';
 import { isError, readOptionReply, refusal, sendOption } from './options.js';
 import type { OptionAnswer } from './options.js';
 import { printable } from './printing.js';
@@ -115,6 +115,7 @@ function checked(agreed: NegotiatedExport): NegotiatedExport {
   if (agreed.size > MAX_SIZE) {
     throw new ProtocolError(`sent an impossible size: ${agreed.size.toString()}`);
   }
+  checkBlockSizes(agreed.limits, agreed.size);
   if (traceNbd.enabled) {
     const { size, flags, limits, structuredReplies, extendedHeaders, allocationId } = agreed;
     traceNbd(

@@ -57,6 +57,8 @@ export class PendingCommand extends KeptCommand {
   // What structured replies have told so far.
   /** The first error, as a Linux errno, or 0. */
   errno = 0;
+  /** How many errors it told of. */
+  errorChunks = 0;
   /** Where a read is put together whose answer does not come in one piece. */
   place: Buffer | undefined;
   readonly received = new RangeSet();
@@ -148,6 +150,7 @@ export class InFlight {
     command.generation = (command.generation + 1) >>> 0;
     command.active = true;
     command.errno = 0;
+    command.errorChunks = 0;
     return command;
   }
 

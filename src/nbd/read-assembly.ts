@@ -41,6 +41,9 @@ function noteReceived(command: PendingCommand, from: number, count: number): voi
     const offset = command.offset + BigInt(from);
     throw new ProtocolError(`sent data for offset ${offset.toString()} twice in reply to one read`);
   }
+  if (command.received.overfull) {
+    throw new ProtocolError('sent a read in too many pieces that do not belong together');
+  }
 }
 
 function assemblyOf(command: PendingCommand): Buffer {

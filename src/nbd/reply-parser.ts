@@ -26,6 +26,9 @@ import type { InFlight, PendingCommand } from './in-flight.js';
 import { commandName, printable } from './printing.js';
 import { keepData, keepHole, placeOf } from './read-assembly.js';
 
+/** How many errors one reply may tell of; the longest read has 65536 sectors that may be bad. */
+const MAX_ERROR_CHUNKS = 65536;
+
 /** What decides the form of replies. */
 type Agreed = Pick<NegotiatedExport, 'structuredReplies' | 'extendedHeaders' | 'allocationId'>;
 
@@ -199,6 +202,10 @@ export class ReplyParser {
     const rest = type === Chunk.ERROR_OFFSET ? 6 + CHUNK_OFFSET_BYTES : 6;
     if (messageLength > length - rest) {
       throw new ProtocolError('sent an error chunk whose message is longer than the chunk');
+    }
+    // They move nothing on, so that there could be more of them for ever.
+    if (++command.errorChunks > MAX_ERROR_CHUNKS) {
+      throw new ProtocolError(`sent endless errors in reply to one ${commandName(command.type)}`);
     }
     if (command.errno === 0) command.errno = this.#errnoOf(wireError);
     if (traceNbd.enabled) {

@@ -12,6 +12,7 @@ import { ProtocolError } from '../nbd/errors.js';
 import { commandName } from '../nbd/printing.js';
 import { traceServer } from '../trace.js';
 import type { Transport } from '../transport/transport.js';
+import { ClientMemory } from './client-memory.js';
 import type { Agreed } from './export.js';
 import { Intake } from './intake.js';
 import { takeFrom } from './memory.js';
@@ -20,6 +21,8 @@ import { Request } from './request.js';
 import type { Answering } from './request.js';
 import { NO_MEMORY, refusalOf } from './rules.js';
 import type { Refusal } from './rules.js';
+import { SharedMemory } from './shared-memory.js';
+import type { Holder } from './shared-memory.js';
 
 /** How often one wake-up receives before others get their turn. */
 const RECEIVES_PER_WAKE = 16;
@@ -33,15 +36,19 @@ const MAX_IN_FLIGHT = 128;
 const MAX_QUEUED_BYTES = 512 * 1024;
 /**
  * No request is started while payloads and queued replies hold this much. What the last one started
- * holds comes on top, so that the longest request is always possible.
+ * holds comes on top, so that the longest request is always possible. For what all clients hold together
+ * see shared-memory.ts.
  */
 const MAX_HELD_BYTES = 32 * 1024 * 1024;
+/** Nor while disks hold this much of what was received, where short payloads stay. */
+const MAX_INBOX_BYTES = 2 * 1024 * 1024;
 
-export class Connection implements Answering {
+export class Connection implements Answering, Holder {
   readonly #transport: Transport;
   readonly #disk: Disk;
   readonly #agreed: Agreed;
   readonly #pool: BufferPool;
+  readonly #memory: ClientMemory;
   readonly #intake: Intake;
   readonly #replies: ReplySender;
   readonly #free: Request[] = [];
@@ -51,17 +58,27 @@ export class Connection implements Answering {
 
   #state: 'open' | 'ending' | 'closed' = 'open';
   #inFlight = 0;
-  #heldBytes = 0;
+  #receivedBytes = 0;
   /** Whether nothing is received until there is room for a request again. */
   #stalled = false;
   #resuming = false;
 
-  /** @param transport owned from now on; its peer has just finished the handshake */
-  constructor(transport: Transport, disk: Disk, agreed: Agreed, pool: BufferPool) {
+  /**
+   * @param transport owned from now on; its peer has just finished the handshake
+   * @param shared with all clients of the server
+   */
+  constructor(
+    transport: Transport,
+    disk: Disk,
+    agreed: Agreed,
+    pool: BufferPool,
+    shared = new SharedMemory(),
+  ) {
     this.#transport = transport;
     this.#disk = disk;
     this.#agreed = agreed;
     this.#pool = pool;
+    this.#memory = new ClientMemory(shared, this);
     this.#intake = new Intake(pool);
     this.#replies = new ReplySender(transport, agreed.structuredReplies);
     let over = (): void => undefined;
@@ -80,13 +97,14 @@ export class Connection implements Answering {
 
   /** Payloads and queued replies that are in memory for this client, in bytes. */
   get heldBytes(): number {
-    return this.#heldBytes + this.#intake.heldBytes;
+    return this.#memory.heldBytes + this.#intake.heldBytes;
   }
 
   /** Starts no further request; closes when those in flight are answered and the answers have left. */
   shutdown(): void {
     if (this.#state !== 'open') return;
     this.#state = 'ending';
+    this.#memory.leave();
     this.#transport.pause();
     this.#endIfIdle();
   }
@@ -94,6 +112,18 @@ export class Connection implements Answering {
   /** Closes at once. The disk may still be busy: see `closed`. */
   abort(): void {
     this.#abort('given up');
+  }
+
+  get movedBytes(): number {
+    return this.#receivedBytes + this.#replies.queuedBytes - this.#transport.queuedBytes;
+  }
+
+  memoryFree(): void {
+    this.#relieved();
+  }
+
+  evict(): void {
+    this.#abort('the client keeps memory that others wait for');
   }
 
   #readable(): void {
@@ -110,6 +140,7 @@ export class Connection implements Answering {
         this.#abort(`cannot receive: ${errnoText(-count)}`);
         return;
       }
+      this.#receivedBytes += count;
       this.#takeRequests();
       if (!this.#intake.more) return;
     }
@@ -121,6 +152,7 @@ export class Connection implements Answering {
       while (this.#state === 'open') {
         const write = this.#intake.completed();
         if (write !== undefined) {
+          this.#memory.withDisk(write);
           this.#start(write, write.place?.bytes, HEADROOM);
           continue;
         }
@@ -165,20 +197,16 @@ export class Connection implements Answering {
       this.#start(request, segment.memory.bytes, start);
       if (request.asked) segment.heldEnd = start + request.length;
     } else if (this.#intake.receivePayload(request)) {
-      this.#hold(request);
+      this.#memory.hold(request, request.length);
+      this.#memory.withClient(request);
     } else {
       this.#refuse(request, NO_MEMORY);
     }
   }
 
-  #hold(request: Request): void {
-    request.heldBytes = request.length;
-    this.#heldBytes += request.length;
-  }
-
   #start(request: Request, bytes?: Buffer, start?: number): void {
     this.#inFlight++;
-    if (request.type === Command.READ) this.#hold(request);
+    if (request.type === Command.READ) this.#memory.hold(request, request.length);
     try {
       request.ask(bytes, start);
     } catch (error) {
@@ -202,6 +230,7 @@ export class Connection implements Answering {
   }
 
   gave(request: Request, bytes: Buffer, start: number, owner: Owner | undefined): void {
+    this.#memory.withClient(request);
     if (owner !== undefined) {
       request.lender = owner;
       this.#replies.data(request, bytes, start);
@@ -255,8 +284,7 @@ export class Connection implements Answering {
 
   #release(request: Request): void {
     const { place, lender, segment } = request;
-    this.#heldBytes -= request.heldBytes;
-    request.heldBytes = 0;
+    this.#memory.release(request);
     request.place = undefined;
     request.lender = undefined;
     request.segment = undefined;
@@ -266,17 +294,22 @@ export class Connection implements Answering {
     this.#free.push(request);
   }
 
+  /** Whether the request that is ready can be started. */
   #hasRoom(): boolean {
-    return (
-      this.#inFlight < MAX_IN_FLIGHT &&
-      this.heldBytes < MAX_HELD_BYTES &&
-      this.#transport.queuedBytes < MAX_QUEUED_BYTES
-    );
+    const busy =
+      this.#inFlight >= MAX_IN_FLIGHT ||
+      this.heldBytes >= MAX_HELD_BYTES ||
+      this.#intake.heldBytes >= MAX_INBOX_BYTES ||
+      this.#transport.queuedBytes >= MAX_QUEUED_BYTES;
+    if (!busy) return this.#memory.ask(this.#intake.nextHolds(this.#disk.info.limits.maximum));
+    // Whoever waits behind it for memory is not to wait for its own affairs.
+    this.#memory.leave();
+    return false;
   }
 
   /** Something was let go of: goes on where there is room again, once the caller is done. */
   #relieved(): void {
-    if (!this.#stalled || this.#resuming || !this.#hasRoom()) return;
+    if (this.#state !== 'open' || !this.#stalled || this.#resuming || !this.#hasRoom()) return;
     this.#resuming = true;
     queueMicrotask(() => {
       this.#resuming = false;
@@ -304,6 +337,7 @@ export class Connection implements Answering {
   #close(): void {
     if (this.#state === 'closed') return;
     this.#state = 'closed';
+    this.#memory.leave();
     this.#transport.close();
     const unfinished = this.#intake.close();
     if (unfinished !== undefined) this.#release(unfinished);

@@ -29,7 +29,7 @@ const RESERVED_ZEROES = 124;
 
 /** The longest data of an option that is looked at: a name and many queries. */
 const MAX_OPTION_BYTES = 64 * 1024;
-/** Up to here an option that is too long is skipped and refused; who sends more is cut off. */
+/** Up to here options that are too long are skipped and refused, all together; who sends more is cut off. */
 const MAX_SKIPPED_BYTES = 1024 * 1024;
 /** More than any client needs to make up its mind. */
 const MAX_OPTIONS = 128;
@@ -83,6 +83,7 @@ export function* handshake(offered: Export): Dialogue<Agreed | undefined> {
     allocationFor: undefined,
   };
   const fixed = (clientFlags & NBD_FLAG_FIXED_NEWSTYLE) !== 0;
+  let skippable = MAX_SKIPPED_BYTES;
 
   for (let count = 0; count < MAX_OPTIONS; count++) {
     const header = new ByteReader(yield* take(16), 'big');
@@ -94,9 +95,10 @@ export function* handshake(offered: Export): Dialogue<Agreed | undefined> {
       throw new ProtocolError('sent an option without having agreed on fixed newstyle');
     }
     if (length > MAX_OPTION_BYTES) {
-      if (length > MAX_SKIPPED_BYTES || option === Option.EXPORT_NAME) {
+      if (length > skippable || option === Option.EXPORT_NAME) {
         throw new ProtocolError(`sent an option of ${length} bytes`);
       }
+      skippable -= length;
       yield* skip(length);
       yield* say(refusal(option, OptionReply.ERR_TOO_BIG, 'the option is too long'));
       continue;

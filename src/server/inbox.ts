@@ -119,9 +119,10 @@ export class Inbox {
    * Whether the bytes from `start` on can be lent with the headroom before them, which a disk may
    * overwrite. A request's header is shorter than that, so the end of the payload before it is in
    * there: as long as that one is held, it is in the way.
+   * @param before how many bytes from `start` on will be taken before
    */
-  canLend(): boolean {
-    return this.start - HEADROOM >= this.#current.heldEnd;
+  canLend(before = 0): boolean {
+    return this.start + before - HEADROOM >= this.#current.heldEnd;
   }
 
   /** Takes `length` bytes, which stay as they are until the segment is given back as often as it was lent. */

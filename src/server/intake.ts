@@ -107,6 +107,23 @@ export class Intake {
     return inbox.have >= inbox.wanted;
   }
 
+  /**
+   * How much memory the request that is ready needs beside the inbox, in bytes.
+   * @param most what is longer is refused, and needs none
+   */
+  nextHolds(most: number): number {
+    const { view, start } = this.#inbox;
+    const type = view.getUint16(start + 6);
+    const length = view.getUint32(start + 24);
+    if (length > most || (type !== Command.READ && type !== Command.WRITE)) return 0;
+    return type === Command.READ || !this.#staysInPlace(length) ? length : 0;
+  }
+
+  /** Whether a payload of the request at `start` can stay where it arrives. */
+  #staysInPlace(length: number): boolean {
+    return length <= IN_PLACE_BYTES && this.#inbox.canLend(REQUEST_BYTES);
+  }
+
   /** Takes the request that is ready, without its payload, which is to be dealt with at once. */
   take(request: Request): void {
     const { view, start } = this.#inbox;

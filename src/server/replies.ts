@@ -1,5 +1,6 @@
 /** Makes the replies of the transmission phase and queues them to be sent. */
 
+import type { Owner } from '../buffer-pool.js';
 import type { Extent } from '../disk/disk.js';
 import {
   Chunk,
@@ -27,6 +28,8 @@ const MAX_EXTENTS = 4096;
 const MAX_EXTENT_LENGTH = 2n ** 32n - 65536n;
 
 export class ReplySender {
+  /** How many bytes of replies were queued so far. */
+  queuedBytes = 0;
   readonly #transport: Transport;
   readonly #structured: boolean;
 
@@ -43,7 +46,7 @@ export class ReplySender {
   success(request: Request): void {
     const at = this.#stage();
     putSimple(this.#staging, at, 0, request);
-    this.#transport.send(this.#staging, at, SIMPLE_REPLY_BYTES);
+    this.#send(this.#staging, at, SIMPLE_REPLY_BYTES);
   }
 
   /** The data of a read, from `start` on, the header in the headroom before it. */
@@ -58,7 +61,7 @@ export class ReplySender {
       at = start - SIMPLE_REPLY_BYTES;
       putSimple(bytes, at, 0, request);
     }
-    this.#transport.send(bytes, at, start - at + length, request);
+    this.#send(bytes, at, start - at + length, request);
   }
 
   /** @param code a positive Linux errno @param message for people, sent where the protocol allows it */
@@ -67,7 +70,7 @@ export class ReplySender {
     if (!this.#structured) {
       const at = this.#stage();
       putSimple(this.#staging, at, value, request);
-      this.#transport.send(this.#staging, at, SIMPLE_REPLY_BYTES);
+      this.#send(this.#staging, at, SIMPLE_REPLY_BYTES);
       return;
     }
     const text = Buffer.from(message, 'utf8');
@@ -77,7 +80,7 @@ export class ReplySender {
     bytes.writeUInt32BE(value, STRUCTURED_REPLY_BYTES);
     bytes.writeUInt16BE(text.length, STRUCTURED_REPLY_BYTES + 4);
     text.copy(bytes, STRUCTURED_REPLY_BYTES + 6);
-    this.#transport.send(bytes, 0, bytes.length);
+    this.#send(bytes, 0, bytes.length);
   }
 
   /**
@@ -105,7 +108,12 @@ export class ReplySender {
       if (cut) break;
     }
     putChunk(bytes, 0, Chunk.BLOCK_STATUS, at - STRUCTURED_REPLY_BYTES, request);
-    this.#transport.send(bytes, 0, at);
+    this.#send(bytes, 0, at);
+  }
+
+  #send(bytes: Buffer, start: number, length: number, owner?: Owner): void {
+    this.queuedBytes += length;
+    this.#transport.send(bytes, start, length, owner);
   }
 
   /** A place for one simple reply. What is still queued to be sent is not disturbed. */

@@ -5,6 +5,7 @@ import { DURABLE, NOT_DURABLE } from '../disk/disk.js';
 import type { Disk, Extent, ExtentsReply, ReadReply, Reply, WriteOptions } from '../disk/disk.js';
 import { Command, CommandFlag } from '../nbd/constants.js';
 import type { Segment } from './inbox.js';
+import type { Lease } from './shared-memory.js';
 
 /** Who sends the answer. Each request calls exactly one of the first four. */
 export interface Answering {
@@ -27,6 +28,8 @@ export class Request implements ReadReply, Reply, ExtentsReply, Owner {
   length = 0;
   /** What counts for it against the limit of its connection, in bytes. */
   heldBytes = 0;
+  /** Where that is not of the client's own share. */
+  lease: Lease | undefined;
   /** Where the payload of a write stands that has a place of its own. */
   place: PooledBuffer | undefined;
   /** Where that of a shorter one does. */

@@ -11,10 +11,17 @@ import type { Transport } from '../transport/transport.js';
 import { Connection } from './connection.js';
 import { handshake } from './handshake.js';
 import type { Listener } from './listen.js';
+import { SharedMemory } from './shared-memory.js';
+import type { SharedMemoryOptions } from './shared-memory.js';
 
 const MAX_CONNECTIONS = 64;
 /** Milliseconds. */
 const HANDSHAKE_DEADLINE = 10_000;
+/**
+ * The same once half of the places are taken: those who do nothing but take them are not to keep the
+ * others out for long.
+ */
+const CROWDED_HANDSHAKE_DEADLINE = 3_000;
 /** Milliseconds that clients get to take their last replies when the server ends. */
 const CLOSE_DEADLINE = 5_000;
 /** Kept for payloads to come, of all clients together. */
@@ -27,6 +34,8 @@ export interface ServeOptions {
   readonly maxConnections?: number;
   /** Milliseconds that a client may take for its handshake. */
   readonly handshakeDeadline?: number;
+  /** For the payloads of all clients. */
+  readonly memory?: SharedMemoryOptions;
   /** Told when a listener can accept no more clients, and will never again. */
   readonly failed?: (error: Error) => void;
 }
@@ -66,6 +75,7 @@ class DiskServer implements Server {
   readonly #listeners: readonly Listener[];
   readonly #options: ServeOptions;
   readonly #pool = new BufferPool(KEPT_BYTES);
+  readonly #memory: SharedMemory;
   readonly #clients = new Set<Client>();
   readonly #most: number;
   #closed: Promise<void> | undefined;
@@ -74,6 +84,7 @@ class DiskServer implements Server {
     this.#disk = disk;
     this.#listeners = listeners;
     this.#options = options;
+    this.#memory = new SharedMemory(options.memory);
     this.#most = options.maxConnections ?? MAX_CONNECTIONS;
     for (const listener of listeners) {
       listener.start({
@@ -111,14 +122,14 @@ class DiskServer implements Server {
     const { transport, unwanted } = client;
     try {
       const offered = { name: this.#options.exportName ?? '', info: this.#disk.info };
-      const deadline = this.#options.handshakeDeadline ?? HANDSHAKE_DEADLINE;
-      const agreed = await converse(transport, handshake(offered), deadline, unwanted.signal);
+      const dialogue = handshake(offered);
+      const agreed = await converse(transport, dialogue, this.#deadline, unwanted.signal);
       if (agreed === undefined) {
         traceServer('client left after its handshake');
         transport.flush();
       } else if (this.#closed === undefined) {
         traceServer('client agreed on %o', agreed);
-        client.connection = new Connection(transport, this.#disk, agreed, this.#pool);
+        client.connection = new Connection(transport, this.#disk, agreed, this.#pool, this.#memory);
         await client.connection.closed;
       }
     } catch (error) {
@@ -129,6 +140,13 @@ class DiskServer implements Server {
       this.#clients.delete(client);
       if (this.#closed === undefined) for (const listener of this.#listeners) listener.resume();
     }
+  }
+
+  /** For the handshake of the client that came last, in milliseconds. */
+  get #deadline(): number {
+    const { handshakeDeadline = HANDSHAKE_DEADLINE } = this.#options;
+    if (2 * this.#clients.size <= this.#most) return handshakeDeadline;
+    return Math.min(handshakeDeadline, CROWDED_HANDSHAKE_DEADLINE);
   }
 
   close(): Promise<void> {

@@ -11,6 +11,8 @@ export type Step = { readonly need: number } | { readonly send: Buffer };
 export type Dialogue<T> = Generator<Step, T, Buffer>;
 
 const NOTHING = Buffer.alloc(0);
+/** How often one wake-up receives before others get their turn. */
+const RECEIVES_PER_WAKE = 32;
 
 /** The peer closed the stream in the middle of a dialogue. */
 export class EndOfStreamError extends Error {
@@ -103,8 +105,8 @@ export function converse<T>(
       }
     };
 
-    const readable = (): void => {
-      while (!over) {
+    const readable = (most: number): void => {
+      for (let i = 0; i < most && !over; i++) {
         const count = transport.receive(place, filled, place.length - filled);
         if (count === -errno.EAGAIN) return;
         if (count === 0) {
@@ -122,10 +124,10 @@ export function converse<T>(
     };
 
     transport.open({
-      readable,
+      readable: () => readable(RECEIVES_PER_WAKE),
       sendFailed: (code) => {
         // What the peer said before it hung up tells more than the failure to send.
-        readable();
+        readable(Number.POSITIVE_INFINITY);
         fail(new ErrnoError(code, 'send'));
       },
       drained: () => undefined,

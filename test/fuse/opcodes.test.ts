@@ -2,7 +2,6 @@
 
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import fc from 'fast-check';
 import { errno } from '../../src/errno.js';
 import { Fattr, Notify, O_DSYNC, Opcode, WriteFlag } from '../../src/fuse/constants.js';
 import { Slab } from '../../src/fuse/request-arena.js';
@@ -363,55 +362,6 @@ describe('notifications', () => {
     assert.deepEqual([body.readBigUInt64LE(0), body.readBigUInt64LE(8)], [1n, 0x1_2345_6000n]);
     assert.deepEqual([body.readUInt32LE(16), body.readUInt32LE(20)], [data.length, 0]);
     assert.ok(body.subarray(24).equals(data));
-  });
-});
-
-describe('requests that are nearly right', () => {
-  const VALID: readonly (readonly [opcode: number, body: Buffer])[] = [
-    [Opcode.GETATTR, fields([4, 1], [4, 0], [8, 1])],
-    [Opcode.SETATTR, Buffer.concat([fields([4, 0xfff], [4, 0], [8, 1]), Buffer.alloc(72)])],
-    [Opcode.OPEN, fields([4, O_RDWR], [4, 0])],
-    [Opcode.READ, readBody(1n, 4096n, 4096)],
-    [Opcode.WRITE, writeBody(1n, 4096n, Buffer.alloc(600))],
-    [Opcode.WRITE, writeBody(1n, 60_000n, Buffer.alloc(6000), { writeFlags: WriteFlag.CACHE })],
-    [Opcode.FLUSH, flushBody(1n)],
-    [Opcode.FSYNC, fsyncBody(1n)],
-    [Opcode.RELEASE, releaseBody(1n)],
-    [Opcode.FALLOCATE, fallocateBody(PUNCH_HOLE | KEEP_SIZE, 0n, 4096n)],
-    [Opcode.FALLOCATE, fallocateBody(ZERO_RANGE, 512n, 8192n)],
-    [Opcode.LSEEK, fields([8, 1], [8, 0], [4, 3], [4, 0])],
-    [Opcode.ACCESS, fields([4, 2], [4, 0])],
-    [Opcode.IOCTL, Buffer.alloc(32)],
-    [Opcode.INTERRUPT, fields([8, 0xfedc_ba98_0000_0001n])],
-    [Opcode.STATFS, Buffer.alloc(0)],
-  ];
-  const WITHOUT_REPLY: readonly number[] = [Opcode.INTERRUPT];
-  /** Sets a byte, or cuts the rest off. */
-  const change = fc.record({ at: fc.nat(100), value: fc.option(fc.constantFrom(0, 1, 127, 255)) });
-  const request = fc.tuple(fc.constantFrom(...VALID), fc.array(change, { maxLength: 3 }));
-
-  it('get one clean answer each, and ask the disk for nothing it does not have', async () => {
-    await fc.assert(
-      fc.asyncProperty(fc.array(request, { minLength: 1, maxLength: 12 }), async (requests) => {
-        const kernel = new FakeKernel();
-        const sent: bigint[] = [];
-        for (const [[opcode, valid], changes] of requests) {
-          let body = Buffer.from(valid);
-          for (const { at, value } of changes) {
-            if (at >= body.length) continue;
-            if (value === null) body = body.subarray(0, at);
-            else body[at] = value;
-          }
-          const unique = kernel.send(opcode, body);
-          if (!WITHOUT_REPLY.includes(opcode)) sent.push(unique);
-        }
-        await kernel.protocol.mended(kernel.node);
-        assert.equal(kernel.protocol.open, 0);
-        for (const unique of sent) assert.ok(kernel.replies.has(unique));
-        assert.equal(kernel.disk.content.length, SIZE);
-      }),
-      { numRuns: 1000 },
-    );
   });
 });
 

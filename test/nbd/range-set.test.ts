@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { RangeSet } from '../../src/nbd/range-set.js';
+import { MAX_STRETCHES, RangeSet } from '../../src/nbd/range-set.js';
 
 /** A set and its model: which bytes were added. */
 class Both {
@@ -93,6 +93,20 @@ describe('a set of ranges', () => {
     both.clear();
     both.add(4, 8);
     both.add(0, 4);
+  });
+
+  it('tells so many separate stretches apart, and says when there are more', () => {
+    const set = new RangeSet();
+    for (let i = 0; i < MAX_STRETCHES; i++) assert.ok(set.add(2 * i, 2 * i + 1));
+    assert.ok(!set.overfull);
+    // In between and at the front, where the list has to be moved.
+    assert.ok(set.add(1, 2));
+    assert.ok(set.add(2 * MAX_STRETCHES, 2 * MAX_STRETCHES + 1));
+    assert.ok(!set.overfull);
+    assert.ok(set.add(2 * MAX_STRETCHES + 2, 2 * MAX_STRETCHES + 3));
+    assert.ok(set.overfull);
+    set.clear();
+    assert.ok(!set.overfull);
   });
 
   it('counts as far as a read may reach', () => {

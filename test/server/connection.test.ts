@@ -490,28 +490,3 @@ describe('connection: limits', () => {
     assert.equal((await peer.reply(10)).error, 0);
   });
 });
-
-describe('connection: hostile clients', () => {
-  it('survives whatever they send', async () => {
-    const random = seeded(11);
-    for (let round = 0; round < 60; round++) {
-      const disk = new MemoryDisk({ size: 1 << 20, shuffle: random });
-      const { peer, connection } = connect(disk, round % 2 === 0 ? SIMPLE : STRUCTURED);
-      for (let i = 0; i < 20; i++) {
-        const type = Math.floor(random() * 9);
-        const message = request({
-          type,
-          flags: random() < 0.8 ? 0 : Math.floor(random() * 65536),
-          offset: BigInt(Math.floor(random() * 1.1 * (1 << 20))),
-          length: Math.floor(random() * random() * random() * 100_000),
-        });
-        if (random() < 0.1) message[Math.floor(random() * 28)] = Math.floor(random() * 256);
-        peer.send(message);
-      }
-      peer.end();
-      await peer.rest();
-      await connection.closed;
-      assert.equal(connection.heldBytes, 0);
-    }
-  });
-});

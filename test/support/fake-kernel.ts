@@ -19,6 +19,7 @@ export interface KernelReply {
   readonly body: Buffer;
 }
 
+/** Of a request, in bytes. */
 const LARGEST = 1024 * 1024 + 4096;
 
 export class FakeKernel {
@@ -37,7 +38,7 @@ export class FakeKernel {
   settled: Promise<unknown> | undefined;
   /** What mends the size after a write past the end. */
   mended: Promise<void> = Promise.resolve();
-  readonly #arena = new RequestArena(LARGEST, 4 * LARGEST, () => undefined);
+  readonly #arena: RequestArena;
   /** Which file or directory the next request is about. */
   nodeId: number;
   /** Who makes the requests. */
@@ -47,8 +48,14 @@ export class FakeKernel {
 
   constructor(
     disk: Partial<MemoryDiskOptions> = {},
-    options: Partial<ProtocolOptions> & { readOnly?: boolean; directory?: string } = {},
+    options: Partial<ProtocolOptions> & {
+      readOnly?: boolean;
+      directory?: string;
+      largest?: number;
+    } = {},
   ) {
+    const largest = options.largest ?? LARGEST;
+    this.#arena = new RequestArena(largest, 64 * largest, () => undefined);
     this.disk = new MemoryDisk({ size: 64 * 1024, ...disk });
     this.file = new DiskFile(fitDisk(this.disk, 1024 * 1024), {
       readOnly: options.readOnly ?? false,
@@ -108,20 +115,23 @@ export class FakeKernel {
   send(opcode: number, body: Buffer = Buffer.alloc(0), pid = 77): bigint {
     const { unique } = this;
     this.unique += 2n;
+    const header = Buffer.alloc(40);
+    header.writeUInt32LE(40 + body.length, 0);
+    header.writeUInt32LE(opcode, 4);
+    header.writeBigUInt64LE(unique, 8);
+    header.writeBigUInt64LE(BigInt(this.nodeId), 16);
+    header.writeUInt32LE(this.uid, 24);
+    header.writeUInt32LE(pid, 32);
+    this.deliver(Buffer.concat([header, body]));
+    return unique;
+  }
+
+  /** Hands over bytes as they would be read from /dev/fuse. */
+  deliver(message: Buffer): void {
     const slab = this.#arena.next();
     assert.ok(slab !== undefined, 'there is room for a request');
-    const length = 40 + body.length;
-    const at = slab.used;
-    slab.bytes.fill(0, at, at + 40);
-    slab.view.setUint32(at, length, true);
-    slab.view.setUint32(at + 4, opcode, true);
-    slab.view.setBigUint64(at + 8, unique, true);
-    slab.view.setBigUint64(at + 16, BigInt(this.nodeId), true);
-    slab.view.setUint32(at + 24, this.uid, true);
-    slab.view.setUint32(at + 32, pid, true);
-    body.copy(slab.bytes, at + 40);
-    this.protocol.handle(slab, length);
-    return unique;
+    message.copy(slab.bytes, slab.used);
+    this.protocol.handle(slab, message.length);
   }
 
   /** Makes a request that is answered at once. */

@@ -17,18 +17,31 @@ export interface Script {
   readonly ending?: Ending;
   /** Every send fails with it, positive. */
   readonly sendErrno?: number;
+  /** How much of what is sent the peer takes in a turn, in bytes; all unless told. */
+  readonly takes?: number;
+}
+
+interface Sending {
+  readonly bytes: Buffer;
+  start: number;
+  length: number;
+  readonly owner: Owner | undefined;
 }
 
 export class FakeTransport implements Transport {
-  /** All that was sent. */
-  sent: Buffer = Buffer.alloc(0);
   /** The most bytes that a receive asked for. */
   mostAsked = 0;
+  /** The most bytes that were queued. */
+  mostQueued = 0;
   closed = false;
-  readonly queuedBytes = 0;
+  readonly #sent: Buffer[] = [];
   readonly #pieces: Buffer[];
   readonly #ending: Ending;
   readonly #sendErrno: number | undefined;
+  readonly #takes: number | undefined;
+  readonly #queue: Sending[] = [];
+  #queuedBytes = 0;
+  #leaving = false;
   #events: TransportEvents | undefined;
   #paused = false;
   #told = false;
@@ -39,6 +52,16 @@ export class FakeTransport implements Transport {
     this.#pieces = script.pieces.filter((piece) => piece.length > 0);
     this.#ending = script.ending ?? 'silence';
     this.#sendErrno = script.sendErrno;
+    this.#takes = script.takes;
+  }
+
+  /** All that the peer has taken. */
+  get sent(): Buffer {
+    return Buffer.concat(this.#sent);
+  }
+
+  get queuedBytes(): number {
+    return this.#queuedBytes;
   }
 
   /** What was not received. */
@@ -51,7 +74,7 @@ export class FakeTransport implements Transport {
     this.#tell();
   }
 
-  /** Says once, in a later turn, that there is something. */
+  /** Says in a later turn that there is something, and again as long as there is. */
   #tell(): void {
     if (this.#told || this.#paused || this.closed) return;
     if (this.#pieces.length === 0 && this.#ending === 'silence') return;
@@ -59,7 +82,9 @@ export class FakeTransport implements Transport {
     setImmediate(() => {
       this.#told = false;
       this.#arrived = true;
-      if (!this.#paused && !this.closed) this.#events?.readable();
+      if (this.#paused || this.closed) return;
+      this.#events?.readable();
+      this.#tell();
     });
   }
 
@@ -93,20 +118,56 @@ export class FakeTransport implements Transport {
 
   send(bytes: Buffer, start: number, length: number, owner?: Owner): void {
     const code = this.#sendErrno;
-    if (code === undefined) {
-      this.sent = Buffer.concat([this.sent, bytes.subarray(start, start + length)]);
+    if (this.closed || code !== undefined) {
+      if (code !== undefined) setImmediate(() => this.#events?.sendFailed(code));
+      owner?.release();
+    } else if (this.#takes === undefined) {
+      this.#sent.push(Buffer.from(bytes.subarray(start, start + length)));
+      owner?.release();
     } else {
-      setImmediate(() => this.#events?.sendFailed(code));
+      this.#queue.push({ bytes, start, length, owner });
+      this.#queuedBytes += length;
+      this.mostQueued = Math.max(this.mostQueued, this.#queuedBytes);
+      this.#leaveSoon(this.#takes);
     }
-    owner?.release();
+  }
+
+  #leaveSoon(most: number): void {
+    if (this.#leaving || most === 0) return;
+    this.#leaving = true;
+    setImmediate(() => {
+      this.#leaving = false;
+      if (this.closed) return;
+      this.#leave(most);
+      if (this.#queue.length > 0) this.#leaveSoon(most);
+      else this.#events?.drained();
+    });
+  }
+
+  /** The peer takes up to `most` bytes of the queue. */
+  #leave(most: number): void {
+    for (let one = this.#queue[0]; one !== undefined && most > 0; one = this.#queue[0]) {
+      const count = Math.min(one.length, most);
+      this.#sent.push(Buffer.from(one.bytes.subarray(one.start, one.start + count)));
+      one.start += count;
+      one.length -= count;
+      most -= count;
+      this.#queuedBytes -= count;
+      if (one.length > 0) return;
+      this.#queue.shift();
+      one.owner?.release();
+    }
   }
 
   flush(): void {
-    // All has left.
+    // What can leave does so by itself.
   }
 
   close(): void {
+    if (this.closed) return;
     this.closed = true;
+    for (const { owner } of this.#queue.splice(0)) owner?.release();
+    this.#queuedBytes = 0;
   }
 
   reset(): void {

@@ -54,6 +54,8 @@ export class Client {
   readonly inFlight = new InFlight();
   readonly parser: ReplyParser;
   readonly answers: string[] = [];
+  /** The data of reads that were answered with some, by their names. */
+  readonly reads = new Map<number, Buffer>();
   /** Answers that were lent in the buffer they came in. */
   inPlace = 0;
   #asked = 0;
@@ -75,7 +77,9 @@ export class Client {
     if (type === 'read') {
       command.readReply = {
         data: (bytes, start) => {
-          answer(shown(bytes.subarray(start, start + length)));
+          const read = Buffer.from(bytes.subarray(start, start + length));
+          answer(shown(read));
+          this.reads.set(name, read);
           if (bytes === this.#bytes) this.inPlace++;
           // It may be overwritten, the room before it as well; no other answer may suffer from it.
           assert.ok(start >= HEADROOM, 'headroom');
