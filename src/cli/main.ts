@@ -50,6 +50,13 @@ export async function main(args: readonly string[], calledAs: string): Promise<n
 async function runMount(command: MountCommand): Promise<number> {
   if (command.verbose) enableTrace();
   const interruptions = new Interruptions();
+  const status = await mountAndServe(command, interruptions);
+  // Of what went wrong at the very end nobody else has told.
+  const left = interruptions.close();
+  return left === undefined ? status : Math.max(status, await reportError(left));
+}
+
+async function mountAndServe(command: MountCommand, interruptions: Interruptions): Promise<number> {
   try {
     checkSurroundings();
     // Only now: a mistake in the command line, or a call for help, is answered without it.
@@ -57,8 +64,6 @@ async function runMount(command: MountCommand): Promise<number> {
     return await serve(command, interruptions);
   } catch (error) {
     return await reportError(error);
-  } finally {
-    interruptions.close();
   }
 }
 

@@ -1,5 +1,7 @@
 /** What the user is told: lines on standard error, and texts that were asked for. */
 
+import { closeSync } from 'node:fs';
+import { isatty } from 'node:tty';
 import { errorText } from '../errno.js';
 
 /** Control characters, which a file name or a server may bring along, would break the line. */
@@ -33,4 +35,20 @@ export async function print(text: string, program = 'tsnbdfuse'): Promise<number
 export function surviveClosedOutput(): void {
   process.stderr.on('error', () => undefined);
   process.stdout.on('error', () => undefined);
+  const terminals = STANDARD.filter((fd) => isatty(fd));
+  process.once('exit', () => {
+    // Node puts back the settings of each terminal that it was started with, and aborts where that fails, as it
+    // does when it is there no more. A descriptor that is closed it leaves alone.
+    for (const fd of terminals) if (!isatty(fd)) closeQuietly(fd);
+  });
+}
+
+const STANDARD = [0, 1, 2];
+
+function closeQuietly(fd: number): void {
+  try {
+    closeSync(fd);
+  } catch {
+    // It was closed before.
+  }
 }

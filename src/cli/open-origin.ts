@@ -6,8 +6,10 @@ import { native } from '../native.js';
 import type { CaptiveProcess } from './captive-process.js';
 import type { MountCommand } from './command-line.js';
 import { CommandError } from './errors.js';
+import { say } from './messages.js';
 import type { Source } from './modes.js';
 import type { Connecting, Origin } from './origin.js';
+import { openFilesAllowed } from './surroundings.js';
 
 /**
  * Each kind loads what it needs of the rest only: the start of the command takes time. This loads it
@@ -28,7 +30,7 @@ export async function openOrigin(command: MountCommand): Promise<Origin> {
   const { source } = command;
   const options: Connecting = {
     deadline: command.connectTimeout,
-    connections: command.connections,
+    connections: connectionsAllowed(command.connections),
     patience: command.patience,
   };
   const { CaptiveOrigin, ServerOrigin } = await import('./origin.js');
@@ -63,6 +65,23 @@ export async function openOrigin(command: MountCommand): Promise<Origin> {
       return new CaptiveOrigin(await start(), options, start);
     }
   }
+}
+
+/**
+ * Descriptors that are kept for all else: the mount, programs that are started, files that are looked at,
+ * and the dozen that Node has.
+ */
+const RESERVED_DESCRIPTORS = 48;
+
+/** As many connections as are wanted, unless nothing else could be opened any more. */
+function connectionsAllowed(wanted: number): number {
+  const allowed = openFilesAllowed();
+  const most = Math.max(1, allowed - RESERVED_DESCRIPTORS);
+  if (wanted <= most) return wanted;
+  say(
+    `at the most ${most} of ${wanted} connections are made, as only ${allowed} open files are allowed; allow more with: ulimit -n ${wanted + RESERVED_DESCRIPTORS}`,
+  );
+  return most;
 }
 
 /** Standard error, which our messages go to. */

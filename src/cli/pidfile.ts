@@ -5,7 +5,7 @@
 
 import { constants, lstatSync, readFileSync, rmSync } from 'node:fs';
 import type { BigIntStats } from 'node:fs';
-import { access, lstat, open, realpath, rename, rm, stat } from 'node:fs/promises';
+import { access, lstat, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { errorText } from '../errno.js';
 import { CommandError } from './errors.js';
@@ -41,6 +41,7 @@ export class Pidfile {
       const path = join(folder, basename(absolute));
       const pid = await readPidfile(path);
       if (pid !== undefined && isGone(pid)) await rm(path, { force: true });
+      else await refuseLiving(pid);
       return new Pidfile(path, shown);
     } catch (error) {
       throw problem(shown, error);
@@ -70,7 +71,7 @@ export class Pidfile {
         await file.close();
       }
       // Something else may have got the name since it was looked at.
-      await readPidfile(this.#path);
+      await refuseLiving(await readPidfile(this.#path));
       await rename(unfinished, this.#path);
     } catch (error) {
       if (made) await rm(unfinished, { force: true });
@@ -134,6 +135,27 @@ async function readText(path: string): Promise<string> {
   } finally {
     await file.close();
   }
+}
+
+/**
+ * The file of a command that still shows a disk stays: who is to end that one by it would end us. That of any
+ * other process is out of date, as its number is used again.
+ */
+async function refuseLiving(pid: number | undefined): Promise<void> {
+  if (pid === undefined || pid === process.pid || !(await isMounting(pid))) return;
+  throw new Error(
+    `process ${pid}, which wrote it, still shows a disk; unmount that first, or take another name`,
+  );
+}
+
+/** By which name it was called, behind the interpreter. */
+const COMMANDS = new Set(['tsnbdfuse', 'nbdfuse']);
+const WORDS_BEFORE = 3;
+
+async function isMounting(pid: number): Promise<boolean> {
+  const words = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+  const first = words.split('\0').slice(0, WORDS_BEFORE);
+  return first.some((word) => COMMANDS.has(basename(word)));
 }
 
 function isGone(pid: number): boolean {

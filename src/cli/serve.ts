@@ -15,6 +15,8 @@ import { TOO_LATE, within } from '../deadline.js';
 import { CommandError, InternalError } from './errors.js';
 import type { Interrupted } from './errors.js';
 import { checkFuse } from '../fuse/available.js';
+import { deadMountsCleared } from '../fuse/dead-mount.js';
+import { MountError } from '../fuse/errors.js';
 import { findHolders } from './holders.js';
 import { say } from './messages.js';
 import { checkInherited, loadOrigin, openOrigin } from './open-origin.js';
@@ -33,6 +35,8 @@ const SYNC_DEADLINE = 10_000;
  */
 const BUSY_POLL = 60;
 const BUSY_POLL_REQUESTS = 2;
+/** Milliseconds for what is left to do with a server that has not answered that. */
+const HANG_PATIENCE = 5_000;
 /** Milliseconds in which a file that nobody seems to hold may still be busy, and between two looks. */
 const BUSY_PATIENCE = 2_000;
 const BUSY_INTERVAL = 50;
@@ -54,7 +58,7 @@ const UNDO_DEADLINE = 5_000;
 export async function serve(command: MountCommand, interruptions: Interruptions): Promise<number> {
   checkInherited(command.source);
   // In the order of their cost; the server is not started before all that can fail without it is known.
-  const checking = checkMountpoint(command.mountpoint);
+  const checking = checkMountpoint(command.mountpoint, deadMountsCleared(say));
   loadOrigin(command.source);
   const mountpoint = await checking;
   if (command.partitions && mountpoint.name === undefined) {
@@ -136,6 +140,8 @@ class Session {
   #mounted = false;
   /** The user wants it to end, whatever is lost. */
   gaveUp = false;
+  /** The server has not answered the last flush, nor what was under way before it. */
+  #hangs = false;
 
   constructor(
     command: MountCommand,
@@ -179,14 +185,15 @@ class Session {
         await this.#pidfile?.write();
         return await this.#untilEnd(mount, interruptions);
       } catch (error) {
-        await within(mount.unmount({ lazy: true }), UNDO_DEADLINE);
+        const over = mount.unmount({ lazy: true }).then(() => mount.ended);
+        this.#hangs = (await within(over, UNDO_DEADLINE)) === TOO_LATE;
         throw error;
       } finally {
         this.#mounted = false;
         this.#pidfile?.remove();
       }
     } finally {
-      if (this.gaveUp) this.#disk.abort();
+      if (this.gaveUp || this.#hangs) this.#disk.abort();
       if ((await within(this.#disk.close(), CLOSE_DEADLINE)) === TOO_LATE) {
         say(`${this.#origin.name} does not answer; its connection is dropped`);
       }
@@ -267,7 +274,10 @@ class Session {
     }
   }
 
+  /** @throws InternalError where a bug of ours ended it */
   #exitStatus({ flushError, writeError, error }: MountEnd): number {
+    if (error !== undefined && !(error instanceof MountError)) throw new InternalError(error);
+    this.#hangs = flushError === constants.errno.ETIMEDOUT;
     // That nothing could be flushed to a server that died has been told with its death.
     if (this.#loss !== undefined) return 1;
     if (error !== undefined) say(`the mount of ${this.#shown} ended: ${error.message}`);
@@ -338,7 +348,9 @@ class Session {
     if (ended === 0 || ended === -constants.errno.EALREADY) return;
     // What programs have written so far is in the page cache, which a detached mount takes along.
     const synced = await within(mount.save(), SYNC_DEADLINE);
-    const result = await mount.unmount({ lazy: true });
+    // What has not come about by then will hardly do so now.
+    const hurry = synced === TOO_LATE ? { patience: HANG_PATIENCE } : {};
+    const result = await mount.unmount({ lazy: true, ...hurry });
     traceMain('detached: %d, synced: %s', result, synced);
     if (result === -constants.errno.EALREADY) return;
     // EINVAL: somebody else has detached it before.

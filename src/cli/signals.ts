@@ -1,6 +1,5 @@
 /** What comes in between: signals that ask us to end, and errors that nobody caught. */
 
-import { say } from './messages.js';
 import { InternalError, Interrupted } from './errors.js';
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
@@ -63,18 +62,21 @@ export class Interruptions {
    */
   async orEarlier<T>(promise: Promise<T>): Promise<T> {
     const stopped = this.next.then((interruption): never => {
-      if (interruption.kind === 'crash') throw new InternalError(interruption.error);
+      if (interruption.kind === 'crash') {
+        this.take();
+        throw new InternalError(interruption.error);
+      }
       throw new Interrupted(interruption.signal);
     });
     stopped.catch(() => undefined);
     return Promise.race([promise, stopped]);
   }
 
-  close(): void {
+  /** @returns an error that nobody took, if there is one */
+  close(): InternalError | undefined {
     for (const signal of SIGNALS) process.off(signal, this.#signalled);
     process.off('uncaughtException', this.#crash);
-    for (const left of this.#queue) {
-      if (left.kind === 'crash') say(new InternalError(left.error).message);
-    }
+    const left = this.#queue.find((interruption) => interruption.kind === 'crash');
+    return left === undefined ? undefined : new InternalError(left.error);
   }
 }

@@ -16,12 +16,18 @@ export function checkSurroundings(limits = '/proc/self/limits'): void {
       cause: error,
     });
   }
-  const most = /^Max open files +(\d+)/m.exec(readLimits(limits))?.[1];
-  if (most !== undefined && Number(most) < FEWEST_DESCRIPTORS) {
+  const most = openFilesAllowed(limits);
+  if (most < FEWEST_DESCRIPTORS) {
     throw new CommandError(
       `too many open files: only ${most} are allowed; allow more with: ulimit -n 1024`,
     );
   }
+}
+
+/** How many descriptors this process may have. @throws CommandError */
+export function openFilesAllowed(limits = '/proc/self/limits'): number {
+  const most = /^Max open files +(\d+)/m.exec(readLimits(limits))?.[1];
+  return most === undefined ? Number.POSITIVE_INFINITY : Number(most);
 }
 
 /** There is more that is looked at in there: which mounts there are, and who holds a file. */

@@ -1,7 +1,9 @@
 /** The kernel's settings for a mount, under /sys/class/bdi, which root may change. */
 
 import { accessSync, constants, writeFileSync } from 'node:fs';
+import { totalmem } from 'node:os';
 import { traceMain } from '../trace.js';
+import { memoryLimit } from './memory-limit.js';
 
 /**
  * How far the kernel reads ahead of a sequential reader, in KiB. Its own 128 leave a server idle
@@ -16,6 +18,12 @@ const FAR_READ_AHEAD_KIB = 16384;
  * with, a writer is made to wait for the server after some ten megabytes.
  */
 const MAX_RATIO = 10;
+
+/**
+ * The same in bytes, as a part of the memory that our group of processes may have: what is dirty there takes
+ * away from what we need to write it back, and where nothing else is left, each waits for the other.
+ */
+const GROUP_PART = 8;
 
 const folderOf = (device: string): string => `/sys/class/bdi/${device}`;
 
@@ -39,7 +47,13 @@ export function tuneMount(device: string, far: boolean): void {
   try {
     const kib = far ? FAR_READ_AHEAD_KIB : READ_AHEAD_KIB;
     writeFileSync(`${folderOf(device)}/read_ahead_kb`, `${kib}\n`);
-    writeFileSync(`${folderOf(device)}/max_ratio`, `${MAX_RATIO}\n`);
+    const most = Math.floor(memoryLimit() / GROUP_PART);
+    // What MAX_RATIO comes to where the kernel lets a fifth of all memory be dirty, as it does by default.
+    if (most > (totalmem() * MAX_RATIO) / 500) {
+      writeFileSync(`${folderOf(device)}/max_ratio`, `${MAX_RATIO}\n`);
+    } else {
+      writeFileSync(`${folderOf(device)}/max_bytes`, `${most}\n`);
+    }
   } catch (error) {
     traceMain('the kernel’s settings of the mount stay as they are: %s', error);
   }

@@ -1,6 +1,6 @@
 /** A disk, mounted as a file. */
 
-import { utimes } from 'node:fs/promises';
+import { stat, utimes } from 'node:fs/promises';
 import { TOO_LATE, within } from '../deadline.js';
 import { errno, errnoText } from '../errno.js';
 import { fitDisk } from '../disk/fit.js';
@@ -13,6 +13,7 @@ import type { Part } from '../partitions/part.js';
 import { attach, detach } from './attach.js';
 import type { Attachment } from './attach.js';
 import { OpenFlag } from './constants.js';
+import { deadMountsCleared } from './dead-mount.js';
 import { MountError } from './errors.js';
 import { MAX_TRANSFER } from './init.js';
 import { NO_FUSE_OPTIONS, filePermissions } from './mount-options.js';
@@ -47,6 +48,8 @@ export interface MountOptions {
   readonly partitions?: boolean;
   /** The options of -o, where there are any. */
   readonly fuse?: FuseOptions | undefined;
+  /** Milliseconds for requests that are under way when the mount ends, and for the last flush; or else 30 s. */
+  readonly endDeadline?: number | undefined;
   /** For what goes wrong while mounted: one line, without a prefix. */
   readonly warn: (line: string) => void;
 }
@@ -62,10 +65,11 @@ export interface Mount {
   /**
    * Ends the mount. A lazy one is taken out of sight at once and, when what was written is flushed,
    * taken from those who still have the file open.
+   * @param how.patience milliseconds for what is under way then, where that is not MountOptions.endDeadline
    * @returns 0 or a negated errno: -EBUSY while a file is open or another mount covers it, -EINVAL where
    *   it is out of sight already, -EALREADY where it has ended
    */
-  unmount(how: { readonly lazy: boolean }): Promise<number>;
+  unmount(how: { readonly lazy: boolean; readonly patience?: number }): Promise<number>;
   /** Whether it is still in its place. Never rejects. */
   isMounted(): Promise<boolean>;
   /** What somebody has mounted over it, for a message; it is in the way of an unmount. */
@@ -84,14 +88,16 @@ export interface MountEnd {
   readonly flushError: number;
   /** Of the first write that the disk refused, or 0. Who wrote it may not have been told. */
   readonly writeError: number;
-  /** What ended the mount, if it was not unmounted. */
+  /** What ended the mount, if it was not unmounted: a MountError, or a bug of ours. */
   readonly error?: Error;
 }
 
 /** Milliseconds for the kernel to greet us after the mount. */
 const START_DEADLINE = 10_000;
-/** Milliseconds for requests that are under way when the mount ends, and for the last flush. */
+/** Milliseconds: see MountOptions. */
 const END_DEADLINE = 30_000;
+/** The same after a bug of ours, when it is not known whether any of it still works. */
+const CRASH_DEADLINE = 5_000;
 /** Milliseconds for what the kernel is being told about its page cache when the mount ends. */
 const INVALIDATE_DEADLINE = 5_000;
 /** Milliseconds that a writer past the end waits at the most for the size to be mended. */
@@ -115,7 +121,10 @@ export async function mountDisk(
   mountpoint: string | Mountpoint,
   options: MountOptions,
 ): Promise<Mount> {
-  const place = typeof mountpoint === 'string' ? await checkMountpoint(mountpoint) : mountpoint;
+  const place =
+    typeof mountpoint === 'string'
+      ? await checkMountpoint(mountpoint, deadMountsCleared(options.warn))
+      : mountpoint;
   const fitted = fitDisk(disk, MAX_TRANSFER);
   // Without the page cache each read is to reach the server.
   const ahead = options.cache === 'none' ? undefined : new ReadAheadDisk(fitted);
@@ -226,7 +235,7 @@ class DiskMount implements Mount {
         end,
       );
       if (!sizeKnown) await this.#mender?.mend(main);
-      if (!readOnly && !isDirectory) await this.#setTimes();
+      if (!isDirectory) await (readOnly ? this.#tellSize() : this.#setTimes());
       if (this.#own !== undefined) tuneMount(this.#own.device, far);
       file.counting = true;
     } catch (error) {
@@ -295,7 +304,7 @@ class DiskMount implements Mount {
         synced: () => this.#files.synced(),
         ended: (error) => {
           clearTimeout(timer);
-          reject(new MountError(error?.message ?? 'the mount ended before it was of use'));
+          reject(error ?? new MountError('the mount ended before it was of use'));
           void this.#sessionEnded(error);
         },
       });
@@ -313,6 +322,14 @@ class DiskMount implements Mount {
     );
   }
 
+  /**
+   * A file that is the mountpoint is empty to the kernel before it first asks. read(2) asks by itself, splice(2)
+   * and sendfile(2) do not.
+   */
+  async #tellSize(): Promise<void> {
+    await this.#own?.use('telling the size', this.#files.main.name, (path) => stat(path));
+  }
+
   async #overrun(node: FileNode): Promise<void> {
     if (!this.#toldOverrun.has(node)) {
       this.#toldOverrun.add(node);
@@ -324,11 +341,17 @@ class DiskMount implements Mount {
     if (mended !== undefined) await within(mended, MEND_DEADLINE);
   }
 
-  async unmount({ lazy }: { readonly lazy: boolean }): Promise<number> {
+  async unmount({
+    lazy,
+    patience,
+  }: {
+    readonly lazy: boolean;
+    readonly patience?: number;
+  }): Promise<number> {
     if (this.#ending) return -errno.EALREADY;
     const result = (await this.#own?.detach(lazy)) ?? -errno.EINVAL;
     // EINVAL: it is not here any more, though another mount namespace may still have it.
-    if (lazy && (result === 0 || result === -errno.EINVAL)) void this.#end();
+    if (lazy && (result === 0 || result === -errno.EINVAL)) void this.#end(undefined, patience);
     return result;
   }
 
@@ -346,12 +369,20 @@ class DiskMount implements Mount {
     const { tree } = this.#files;
     const listed = new Set(tree.entries().map(({ id }) => id));
     let all = true;
-    for (const { id, name } of tree.files()) {
-      // No path leads to a partition that is gone: its name may be another one's by now.
-      const reachable = !tree.isDirectory || listed.has(id);
-      if (!reachable || (await this.#own?.save(name)) !== true) all = false;
+    for (const node of tree.files()) {
+      const reachable = !tree.isDirectory || listed.has(node.id);
+      const saved = reachable ? await this.#own?.save(node.name) : await this.#saveGone(node);
+      if (saved !== true) all = false;
     }
     return all;
+  }
+
+  /** No path leads to a partition that is gone: its name may be another one's by now. */
+  async #saveGone(node: FileNode): Promise<boolean> {
+    // What the kernel takes out of its cache it writes back first, and tells nobody of an error.
+    const written = await this.#session?.invalidate(node, 0n, node.file.size);
+    if (written !== true) return false;
+    return (await this.#files.sync(node)) === 0 && this.#files.writeError === 0;
   }
 
   async abort(): Promise<void> {
@@ -367,11 +398,11 @@ class DiskMount implements Mount {
     const forced = error === undefined && (await this.#own?.isMounted()) === true;
     const why =
       'the kernel ended the connection (umount -f, or its abort file); what was not written is lost';
-    await this.#end(forced ? new Error(why) : error);
+    await this.#end(forced ? new MountError(why) : error);
   }
 
   /** Everything after the mount is gone: answers, a last flush, and the descriptor. */
-  async #end(error?: Error): Promise<void> {
+  async #end(error?: Error, patience?: number): Promise<void> {
     if (this.#ending) return;
     this.#ending = true;
     this.#mender?.stop();
@@ -389,7 +420,9 @@ class DiskMount implements Mount {
       else session.protocol.whenIdle(resolve);
     });
     const flushed = answered.then(() => this.#files.syncAll());
-    const outcome = await within(flushed, END_DEADLINE);
+    const crashed = error !== undefined && !(error instanceof MountError);
+    const deadline = patience ?? this.#options.endDeadline ?? END_DEADLINE;
+    const outcome = await within(flushed, crashed ? CRASH_DEADLINE : deadline);
     const flushError = outcome === TOO_LATE ? errno.ETIMEDOUT : outcome;
     session?.close();
     if (error !== undefined) {

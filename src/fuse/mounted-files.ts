@@ -148,12 +148,18 @@ export class MountedFiles {
     });
   }
 
+  /** Flushes one of them. @returns its error, or 0 */
+  sync({ file }: FileNode): Promise<number> {
+    return flushed(file);
+  }
+
   /** Flushes all of them, also those that are gone. @returns the first error, or 0 */
   async syncAll(): Promise<number> {
     const files = [...this.tree.files().map(({ file }) => file), ...this.#unflushed];
-    const codes = await Promise.all(
-      files.map((file) => new Promise<number>((resolve) => file.sync({ done: resolve }))),
-    );
+    const codes = await Promise.all(files.map(flushed));
     return codes.find((code) => code !== 0) ?? 0;
   }
 }
+
+const flushed = (file: DiskFile): Promise<number> =>
+  new Promise((resolve) => file.sync({ done: resolve }));

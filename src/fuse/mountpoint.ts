@@ -18,6 +18,8 @@ export interface MountEntry {
   /** With its subtype: `fuse.tsnbdfuse`. */
   readonly type: string;
   readonly source: string;
+  /** Of the file system itself, as `user_id=1000`. */
+  readonly options: readonly string[];
 }
 
 /** Space, tab, newline, backslash and # are written as a backslash and three octal digits. */
@@ -42,6 +44,7 @@ export function parseMountinfo(text: string): MountEntry[] {
       mountpoint: unescape(mountpoint),
       type,
       source: unescape(source ?? ''),
+      options: (fields[separator + 3] ?? '').split(','),
     });
   }
   return entries;
@@ -110,7 +113,12 @@ const DEFAULT_NAME = 'nbd';
 /** NAME_MAX. */
 const LONGEST_NAME = 255;
 /** The type of our own mounts. */
-const OWN_TYPE = 'fuse.tsnbdfuse';
+export const OWN_TYPE = 'fuse.tsnbdfuse';
+
+/** Takes a mount of our type away if nobody serves it any more. @returns whether it did */
+export type ClearDead = (mount: MountEntry, shown: string) => Promise<boolean>;
+
+const clearNothing: ClearDead = () => Promise.resolve(false);
 
 function refuse(mount: MountEntry, shown: string): never {
   throw new MountError(
@@ -119,12 +127,25 @@ function refuse(mount: MountEntry, shown: string): never {
 }
 
 /** @throws MountError where something is mounted on a path that makes another mount there a mistake */
-async function refuseMount(absolute: string, shown: string): Promise<void> {
-  const mount = findMount(absolute);
+async function refuseMount(absolute: string, shown: string, clearDead: ClearDead): Promise<void> {
+  const mount = await findLiving(absolute, shown, clearDead);
   if (mount === undefined) return;
   // An empty directory that a file system is mounted on is as good as another one. A file is not, and
   // neither is a FUSE mount, which may be dead, or a disk that is shown already.
   if (mount.type.startsWith('fuse') || !(await isDirectory(absolute))) refuse(mount, shown);
+}
+
+/** The mount that covers a path when those are cleared away that are dead. */
+async function findLiving(
+  path: string,
+  shown: string,
+  clearDead: ClearDead,
+): Promise<MountEntry | undefined> {
+  for (;;) {
+    const mount = findMount(path);
+    // Below it there may be another one.
+    if (mount?.type !== OWN_TYPE || !(await clearDead(mount, shown))) return mount;
+  }
 }
 
 async function isDirectory(path: string): Promise<boolean> {
@@ -132,16 +153,15 @@ async function isDirectory(path: string): Promise<boolean> {
 }
 
 /** The absolute path, with no symbolic link but perhaps the last name. A mount of ours is not touched. */
-async function resolveParent(shown: string): Promise<string> {
+async function resolveParent(shown: string, clearDead: ClearDead): Promise<string> {
   const absolute = resolve(shown);
   // A dead or a hung mount may not even be looked at, so the list of mounts is asked first.
-  await refuseMount(absolute, shown);
+  await refuseMount(absolute, shown, clearDead);
   const parent = dirname(absolute);
-  const around = findMount(parent);
-  if (around?.type === OWN_TYPE) refuse(around, parent);
-  let inParent: string;
+  await refuseOwn(parent, clearDead);
+  let real: string;
   try {
-    inParent = join(await realpath(parent), basename(absolute));
+    real = await realpath(parent);
   } catch (error) {
     throw new MountError(
       errorCode(error) === 'ENOENT'
@@ -150,8 +170,16 @@ async function resolveParent(shown: string): Promise<string> {
       { cause: error },
     );
   }
-  await refuseMount(inParent, shown);
+  if (real !== parent) await refuseOwn(real, clearDead);
+  const inParent = join(real, basename(absolute));
+  await refuseMount(inParent, shown, clearDead);
   return inParent;
+}
+
+/** @throws MountError where a directory is a mount of ours, with which nothing else can be made in it */
+async function refuseOwn(directory: string, clearDead: ClearDead): Promise<void> {
+  const around = await findLiving(directory, directory, clearDead);
+  if (around?.type === OWN_TYPE) refuse(around, directory);
 }
 
 /** As `lstat`, but undefined for what does not exist. @throws MountError */
@@ -169,11 +197,15 @@ async function look(path: string, shown: string): Promise<Stats | undefined> {
  * the file `nbd`; or as a file that does not exist in a directory that does, which is mounted on then.
  *
  * @param shown as the user wrote it; messages have it so
+ * @param clearDead asked about each mount that is in the way; if it is not said, each is refused
  * @throws MountError
  */
-export async function checkMountpoint(shown: string): Promise<Mountpoint> {
+export async function checkMountpoint(
+  shown: string,
+  clearDead: ClearDead = clearNothing,
+): Promise<Mountpoint> {
   if (shown === '') throw new MountError('the mountpoint has an empty name');
-  let path = await resolveParent(shown);
+  let path = await resolveParent(shown, clearDead);
   let entry = await look(path, shown);
   // fusermount3 -u takes no symbolic link.
   let toUnmount = shown;
@@ -183,7 +215,7 @@ export async function checkMountpoint(shown: string): Promise<Mountpoint> {
     } catch (error) {
       throw new MountError(`${shown} is a symbolic link to nothing`, { cause: error });
     }
-    await refuseMount(path, shown);
+    await refuseMount(path, shown, clearDead);
     entry = await look(path, shown);
     toUnmount = path;
   }

@@ -260,13 +260,18 @@ export const fsync: Operation = (protocol, request) => {
   syncThen(protocol, request, (code) => request.done(code));
 };
 
-/** FLUSH is sent by each close: its answer is what "close returned" promises. */
+/** FLUSH is sent by each close: its answer is what "close returned" promises to who could write. */
 export const flush: Operation = (protocol, request) => {
   const fh = request.slab.view.getBigUint64(request.body, true);
   const written = protocol.handles.isForWriting(fh);
+  if (!written) {
+    // Who only read waits for nothing that others wrote: as a process that is killed, while the server hangs.
+    request.done(0);
+    return;
+  }
   const { node } = request;
   syncThen(protocol, request, (code) => {
-    const mended = written ? protocol.mended(node) : undefined;
+    const mended = protocol.mended(node);
     if (mended === undefined) request.done(code);
     // Whoever looks at the size next, or unmounts, finds all in order.
     else void mended.then(() => request.done(code));
@@ -352,7 +357,7 @@ export const access: Operation = (protocol, request) => {
 
 export const interrupt: Operation = (protocol, request) => {
   const { view } = request.slab;
-  protocol.interrupt(
+  protocol.interrupts.signalled(
     view.getUint32(request.body, true) & ~1,
     view.getUint32(request.body + 4, true),
   );

@@ -5,11 +5,15 @@
  */
 
 import type { Disk } from '../disk/disk.js';
+import { Ranges } from '../disk/ranges.js';
 import { windowDisk } from '../disk/window.js';
 import { readPartitions } from '../partitions/read.js';
 import type { DiskRange, Partition, PartitionTable } from '../partitions/table.js';
 import { traceMain } from '../trace.js';
 import type { FileNode, Tree } from './tree.js';
+
+/** How many ranges are told apart that were written while the table was read. */
+const MAX_RANGES = 1024;
 
 export interface PartitionFilesOptions {
   /** The least the server takes, in bytes: see `readPartitions`. */
@@ -36,6 +40,8 @@ export class PartitionFiles {
   /** The table may have changed since it was read, or begun to be read. */
   #changed = true;
   #reading: Promise<void> | undefined;
+  /** While the table is read: some of it may be read for the first time, in places that nobody watched. */
+  #writtenMeanwhile: Ranges | undefined;
 
   /** @param disk takes any request, as `fitDisk` makes it */
   constructor(tree: Tree, disk: Disk, diskName: string, options: PartitionFilesOptions) {
@@ -48,9 +54,12 @@ export class PartitionFiles {
   /** A range of the disk was written. */
   written(offset: bigint, length: bigint): void {
     const end = offset + length;
-    const touches = (range: DiskRange): boolean =>
-      offset < range.offset + range.length && end > range.offset;
-    if (!this.#changed && this.#watched.some(touches)) this.#changed = true;
+    this.#writtenMeanwhile?.add(offset, end);
+    if (!this.#changed && this.#isWatched(offset, end)) this.#changed = true;
+  }
+
+  #isWatched(start: bigint, end: bigint): boolean {
+    return this.#watched.some(({ offset, length }) => start < offset + length && end > offset);
   }
 
   /** Reads the table if it may have changed. Undefined where there is nothing to do; never rejects. */
@@ -72,10 +81,13 @@ export class PartitionFiles {
 
   /** @returns whether all of the table could be read */
   async #readOnce(): Promise<boolean> {
+    const written = new Ranges(MAX_RANGES);
+    this.#writtenMeanwhile = written;
     try {
       const { minimumBlock } = this.#options;
       const table = await readPartitions(this.#disk, { minimumBlock });
       this.#watched = table.watched;
+      for (const { start, end } of written) if (this.#isWatched(start, end)) this.#changed = true;
       this.#show(table);
       this.#tell(table);
       return table.complete;
@@ -83,6 +95,8 @@ export class PartitionFiles {
       // The files stay as they are; whoever reads the table gets the error from the disk.
       traceMain('the partition table cannot be read: %s', error);
       return false;
+    } finally {
+      this.#writtenMeanwhile = undefined;
     }
   }
 

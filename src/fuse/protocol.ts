@@ -8,7 +8,10 @@ import type { Owner } from '../buffer-pool.js';
 import { viewOf } from '../bytes.js';
 import { traceFuse } from '../trace.js';
 import { IN_HEADER_BYTES, Notify, OUT_HEADER_BYTES } from './constants.js';
+import { fateOf } from './fate.js';
+import type { Fate } from './fate.js';
 import { Handles } from './handles.js';
+import { Interrupts } from './interrupts.js';
 import { Listings } from './listings.js';
 import { mustBeOwner } from './owner-only.js';
 import { opcodeRow } from './opcodes.js';
@@ -28,6 +31,8 @@ export interface ProtocolOptions {
   readonly blockSize: number;
   /** Nobody but this user and root may come in. */
   readonly denyOthers?: number | undefined;
+  /** What becomes of a thread; from /proc, if not said. */
+  readonly fateOf?: ((pid: number) => Fate) | undefined;
 }
 
 /** What the protocol asks of whoever holds /dev/fuse. */
@@ -48,9 +53,6 @@ export interface KernelChannel {
   synced(): Promise<unknown> | undefined;
 }
 
-/** Milliseconds that a READ may still take after a signal. */
-export const INTERRUPT_PATIENCE = 5000;
-
 /** The largest reply that is not the data of a READ or a READDIR. */
 const LARGEST_BODY = 128;
 
@@ -59,6 +61,8 @@ export class FuseProtocol {
   readonly options: ProtocolOptions;
   readonly handles = new Handles();
   readonly listings = new Listings();
+  /** Who waits for a reply may be killed meanwhile. */
+  readonly interrupts: Interrupts;
   /** Where replies are put together that are not data; free again when `send` returns. */
   readonly out: { readonly bytes: Buffer; readonly view: DataView };
 
@@ -77,6 +81,7 @@ export class FuseProtocol {
     this.options = options;
     this.#arena = arena;
     this.#channel = channel;
+    this.interrupts = new Interrupts(this.#requests, options.fateOf ?? fateOf);
     const bytes = Buffer.alloc(OUT_HEADER_BYTES + LARGEST_BODY);
     this.out = { bytes, view: viewOf(bytes) };
   }
@@ -117,6 +122,7 @@ export class FuseProtocol {
     }
     try {
       row.run(this, request);
+      if (request.interruptible) this.interrupts.watch();
     } catch (error) {
       // Whatever goes wrong here, the kernel gets its reply: a process waits for it.
       if (request.state === 'open') request.fail(errno.EIO);
@@ -180,26 +186,6 @@ export class FuseProtocol {
 
   started(agreed: { readonly writeback: boolean }): void {
     this.#channel.started(agreed);
-  }
-
-  /**
-   * Somebody who waits for a reply got a signal. Most signals are to be handled when the reply is there:
-   * a disk does not fail a read with EINTR. But who waits for long is likely being killed.
-   */
-  interrupt(uniqueLow: number, uniqueHigh: number): void {
-    setTimeout(() => this.#giveUp(uniqueLow, uniqueHigh), INTERRUPT_PATIENCE).unref();
-  }
-
-  #giveUp(uniqueLow: number, uniqueHigh: number): void {
-    for (const request of this.#requests) {
-      if (
-        request.state === 'open' &&
-        request.uniqueLow >>> 0 === uniqueLow >>> 0 &&
-        request.uniqueHigh === uniqueHigh
-      ) {
-        request.interrupt();
-      }
-    }
   }
 
   /**

@@ -10,6 +10,8 @@ import type { Slab } from './request-arena.js';
 import type { FileNode } from './tree.js';
 import { opcodeName } from './printing.js';
 
+const INTERRUPTIBLE: ReadonlySet<number> = new Set([Opcode.READ, Opcode.LSEEK, Opcode.FSYNC]);
+
 /**
  * The objects are kept and used again. They are also the replies that the disk gets for reads and
  * writes, so that a request needs no other object.
@@ -37,9 +39,13 @@ export class FuseRequest implements Reply, ReadReply {
   end = 0;
   /** The slab is held until the reply. */
   holdsSlab = false;
+  /** Who waits for the reply has a signal pending. */
+  signalled = false;
+  /** How often it was seen waiting. */
+  looks = 0;
 
   state: 'free' | 'open' | 'answered' = 'free';
-  /** A READ that was answered EINTR: what the disk says later is for nobody. */
+  /** It was answered EINTR: what the disk says later is for nobody. */
   #interrupted = false;
 
   constructor(protocol: FuseProtocol) {
@@ -61,6 +67,8 @@ export class FuseRequest implements Reply, ReadReply {
     this.end = start + length;
     this.count = 0;
     this.holdsSlab = false;
+    this.signalled = false;
+    this.looks = 0;
     this.#interrupted = false;
     this.state = 'open';
   }
@@ -121,9 +129,18 @@ export class FuseRequest implements Reply, ReadReply {
     this.#finish();
   }
 
-  /** The reader gets EINTR and is free to go; what the disk sends for it later is dropped. */
+  get isRead(): boolean {
+    return this.opcode === Opcode.READ;
+  }
+
+  /** Whether it can be given up. What changes the disk cannot: it would still do so later, over what is newer. */
+  get interruptible(): boolean {
+    return this.state === 'open' && !this.#interrupted && INTERRUPTIBLE.has(this.opcode);
+  }
+
+  /** Who waits gets EINTR and is free to go; what the disk says later is dropped. */
   interrupt(): void {
-    if (this.state !== 'open' || this.opcode !== Opcode.READ || this.#interrupted) return;
+    if (!this.interruptible) return;
     this.#interrupted = true;
     const { out } = this.#protocol;
     this.#putHeader(out.view, OUT_HEADER_BYTES, errno.EINTR);

@@ -7,6 +7,7 @@ import { READABLE, native } from '../native.js';
 import type { PollWatcher } from '../native.js';
 import { traceFuse } from '../trace.js';
 import { WRITE_DATA_AT } from './constants.js';
+import { MountError } from './errors.js';
 import { MAX_TRANSFER } from './init.js';
 import { FuseProtocol } from './protocol.js';
 import type { ProtocolOptions } from './protocol.js';
@@ -35,7 +36,7 @@ export interface SessionEvents {
   started(sizeKnown: boolean): void;
   overrun(node: FileNode): Promise<void>;
   synced(): Promise<unknown> | undefined;
-  /** The mount is gone. @param error what went wrong, if it did not just end */
+  /** The mount is gone. @param error what went wrong, if it did not just end: a MountError, or a bug of ours */
   ended(error?: Error): void;
 }
 
@@ -45,7 +46,7 @@ export class FuseSession {
   readonly #watcher: PollWatcher;
   readonly #arena: RequestArena;
   readonly #events: SessionEvents;
-  readonly #invalidations = new Set<Promise<void>>();
+  readonly #invalidations = new Set<Promise<unknown>>();
   /** Not more of the thread pool: see OwnMount. */
   readonly #oneAtATime = pLimit(1);
   #stopping = false;
@@ -116,7 +117,7 @@ export class FuseSession {
         return;
       } else if (count !== -errno.ENOENT && count !== -errno.EINTR) {
         // ENOENT: a request was interrupted before we read it.
-        this.#end(new Error(`reading /dev/fuse failed: ${errnoName(-count)}`));
+        this.#end(new MountError(`reading /dev/fuse failed: ${errnoName(-count)}`));
         return;
       }
     }
@@ -136,8 +137,9 @@ export class FuseSession {
    * Takes a range of a file out of the page cache. The kernel may ask us meanwhile, so that it is told by
    * another thread; and over a descriptor of its own, whose number is not used again before that is over.
    * Never rejects.
+   * @returns whether it is out, and what was dirty is written back
    */
-  invalidate(node: FileNode, offset: bigint, length: bigint): Promise<void> {
+  invalidate(node: FileNode, offset: bigint, length: bigint): Promise<boolean> {
     const done = this.#oneAtATime(() => this.#tell(node, offset, length)).finally(() =>
       this.#invalidations.delete(done),
     );
@@ -145,16 +147,16 @@ export class FuseSession {
     return done;
   }
 
-  #tell(node: FileNode, offset: bigint, length: bigint): Promise<void> {
+  #tell(node: FileNode, offset: bigint, length: bigint): Promise<boolean> {
     const fd = this.#stopping ? -1 : native.dup(this.#fd);
-    if (fd < 0) return Promise.resolve();
+    if (fd < 0) return Promise.resolve(false);
     const message = this.protocol.invalidation(node, offset, length);
     return new Promise((resolve) => {
       write(fd, message, (error) => {
         // ENOENT: the kernel does not know the file, and so has nothing of it.
         if (error !== null) traceFuse('invalidating %s: %s', node.name, error.message);
         native.close(fd);
-        resolve();
+        resolve(error === null || error.code === 'ENOENT');
       });
     });
   }

@@ -1,7 +1,6 @@
 /** Making a connection: to the address, and through the handshake. */
 
 import { isIP } from 'node:net';
-import type { ConnectionOptions } from 'node:tls';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ErrnoError, errno, errnoText } from '../errno.js';
 import { WRITABLE, native } from '../native.js';
@@ -28,6 +27,7 @@ import {
 } from './handshake.js';
 import type { HandshakeOptions } from './handshake.js';
 import { printable } from './printing.js';
+import type { Encryption } from './tls-options.js';
 
 /** Milliseconds between attempts while a Unix server's queue of connections is full. */
 const RETRY_EVERY = 20;
@@ -40,7 +40,7 @@ export interface OpenOptions extends Omit<HandshakeOptions, 'exportName'> {
   /** Told in one line what is dangerous about the keys in use. */
   readonly warn?: ((line: string) => void) | undefined;
   /** Of `prepareTls`, where several connections share it; otherwise it is prepared for this one. */
-  readonly encryption?: ConnectionOptions | undefined;
+  readonly encryption?: Encryption | undefined;
 }
 
 export interface OpenedExport {
@@ -81,7 +81,7 @@ export async function openExport(target: Target, options: OpenOptions): Promise<
 export async function prepareTls(
   target: Target,
   { deadline, signal, warn }: Pick<OpenOptions, 'deadline' | 'signal' | 'warn'>,
-): Promise<ConnectionOptions | undefined> {
+): Promise<Encryption | undefined> {
   if (target.tls === undefined) return undefined;
   // Loaded only where it is used.
   const { tlsOptions } = await import('./tls-options.js');
@@ -98,21 +98,22 @@ export async function orDiscard<T>(address: Address, use: () => T | Promise<T>):
 /** @param plain owned from now on */
 async function openEncrypted(
   plain: Transport,
-  encryption: ConnectionOptions,
+  encryption: Encryption,
   options: OpenOptions & HandshakeOptions,
   until: number,
 ): Promise<OpenedExport> {
-  const [{ startTls }, { tlsProblem }] = await Promise.all([
+  const [{ startTls }, { tlsProblem, hungUpAfterTls }] = await Promise.all([
     import('../transport/tls-transport.js'),
     import('./tls-errors.js'),
   ]);
   const { signal } = options;
+  const { identified } = encryption;
   const agreed = await converse(plain, startTlsHandshake(), timeLeft(until), signal);
   let transport;
   try {
     transport = await startTls(plain, encryption, timeLeft(until), signal);
   } catch (error) {
-    throw error instanceof Error ? tlsProblem(error) : error;
+    throw error instanceof Error ? tlsProblem(error, identified) : error;
   }
   try {
     const dialogue = encryptedHandshake(options, agreed);
@@ -120,7 +121,9 @@ async function openEncrypted(
   } catch (error) {
     transport.close();
     // With TLS 1.3 a server tells after its handshake that it refuses ours.
-    throw transport.failure === undefined ? error : tlsProblem(transport.failure);
+    if (transport.failure !== undefined) throw tlsProblem(transport.failure, identified);
+    const hungUp = error instanceof EndOfStreamError && error.atStart;
+    throw hungUp && identified === false ? hungUpAfterTls(error) : error;
   }
 }
 

@@ -5,6 +5,8 @@ import { HandshakeError, SetupError } from './errors.js';
 import { reasonOf } from './pem.js';
 import { printable } from './printing.js';
 
+const OUR_CERTIFICATE = 'client-cert.pem and client-key.pem in tls-certificates=';
+
 /** Of OpenSSL and of Node, as they stand in `code`. */
 const PROBLEMS: ReadonlyMap<string, string> = new Map([
   ['CERT_HAS_EXPIRED', 'its certificate has expired'],
@@ -37,7 +39,7 @@ const PROBLEMS: ReadonlyMap<string, string> = new Map([
   ],
   [
     'ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED',
-    'it wants a certificate of ours: client-cert.pem and client-key.pem in tls-certificates=',
+    `it wants a certificate of ours: ${OUR_CERTIFICATE}`,
   ],
   ['ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE', 'it refuses our certificate'],
   ['ERR_SSL_SSLV3_ALERT_CERTIFICATE_UNKNOWN', 'it refuses our certificate'],
@@ -64,11 +66,28 @@ const OWN_PROBLEMS: ReadonlyMap<string, string> = new Map([
   ['ERR_SSL_NO_CIPHERS_AVAILABLE', 'no cipher'],
 ]);
 
+/** What servers that want a certificate say to a client without one: that, something less clear, or nothing. */
+const UNCLEAR: ReadonlySet<string> = new Set([
+  'ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE',
+  'ERR_SSL_SSL/TLS_ALERT_HANDSHAKE_FAILURE',
+]);
+
+const wantsOurs = (identified: boolean | undefined): string =>
+  identified === false ? `; perhaps it wants a certificate of ours: ${OUR_CERTIFICATE}` : '';
+
+/** With TLS 1.3 a server checks who we are after the handshake; some hang up without a word. */
+export function hungUpAfterTls(cause: unknown): HandshakeError {
+  return new HandshakeError(`it hung up right after the TLS handshake${wantsOurs(false)}`, {
+    cause,
+  });
+}
+
 /**
+ * @param identified false where a server that asks for a certificate of ours gets none
  * @returns an error whose message is a sentence's end about the server: "its certificate has expired";
  *   or a SetupError; or the error itself, where it is one of ours
  */
-export function tlsProblem(error: Error): Error {
+export function tlsProblem(error: Error, identified?: boolean): Error {
   if (error instanceof HandshakeError || error instanceof DeadlineError) return error;
   // What Node does not take is what we should not have given it.
   if (error instanceof TypeError || error instanceof RangeError) return error;
@@ -81,10 +100,13 @@ export function tlsProblem(error: Error): Error {
     );
   }
   const known = PROBLEMS.get(code);
-  if (known !== undefined) return new HandshakeError(`TLS: ${known}`, { cause: error });
+  if (known !== undefined) {
+    const more = UNCLEAR.has(code) ? wantsOurs(identified) : '';
+    return new HandshakeError(`TLS: ${known}${more}`, { cause: error });
+  }
   if (code === 'ECONNRESET' || code === '' || code === 'EPIPE') {
     return new HandshakeError(
-      'it hung up during the TLS handshake (are the tls-type, the certificates or the key right?)',
+      `it hung up during the TLS handshake (are the tls-type, the certificates or the key right?)${wantsOurs(identified)}`,
       { cause: error },
     );
   }

@@ -40,9 +40,15 @@ const ANONYMOUS_CIPHERS = 'aNULL:!eNULL:!LOW:!EXPORT:@SECLEVEL=0';
 const MAX_PSK_BYTES = 256;
 const MAX_IDENTITY_BYTES = 128;
 
+/** How connections are encrypted. */
+export interface Encryption extends ConnectionOptions {
+  /** False: a server that asks for a certificate of ours gets none. */
+  readonly identified?: boolean;
+}
+
 export interface TlsOptions {
   /** For each connection alike: nothing is read again. */
-  readonly connection: ConnectionOptions;
+  readonly connection: Encryption;
   /** Lines for the user: what is not wrong, but dangerous. */
   readonly warnings: readonly string[];
 }
@@ -70,7 +76,8 @@ export async function tlsOptions(
   try {
     // Where nobody is said to be trusted, Node would trust those authorities that it brings along.
     const secureContext = createSecureContext({ minVersion: 'TLSv1.2', ca: [], ...context });
-    return { connection: { ...connection, secureContext }, warnings };
+    const identified = settings.type !== 'x509' || context.cert !== undefined;
+    return { connection: { ...connection, secureContext, identified }, warnings };
   } catch (error) {
     throw new SetupError(
       `OpenSSL cannot be set up for tls-type=${settings.type}: ${reasonOf(error)}`,

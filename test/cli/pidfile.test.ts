@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import {
   lstat,
@@ -61,6 +62,29 @@ describe('a pidfile', () => {
       pidfile.remove();
       assert.equal(await readFile(path, 'utf8'), content, 'it was not ours');
       await pidfile.write();
+      assert.equal(await readFile(path, 'utf8'), `${process.pid}\n`);
+    }
+  });
+
+  it('does not take that of a command which still shows a disk', async () => {
+    const path = join(folder, 'pid');
+    for (const argv0 of ['/usr/bin/tsnbdfuse', 'nbdfuse']) {
+      const early = await Pidfile.prepare(join(folder, 'later'));
+      const child = spawn('sleep', ['60'], { argv0 });
+      try {
+        await once(child, 'spawn');
+        const content = `${child.pid ?? 0}\n`;
+        await writeFile(path, content);
+        await writeFile(join(folder, 'later'), content);
+        for (const attempt of [Pidfile.prepare(path), early.write()]) {
+          await assert.rejects(attempt, /process \d+, which wrote it, still shows a disk; unmount/);
+        }
+        assert.equal(await readFile(path, 'utf8'), content);
+      } finally {
+        child.kill('SIGKILL');
+        await once(child, 'exit');
+      }
+      await (await Pidfile.prepare(path)).write();
       assert.equal(await readFile(path, 'utf8'), `${process.pid}\n`);
     }
   });

@@ -57,6 +57,16 @@ describe('interruptions', () => {
     }
   });
 
+  it('leave nothing untold of what nobody took', () => {
+    const interruptions = new Interruptions();
+    process.emit('SIGTERM');
+    // Not for those who listen as well, as who runs the tests.
+    process.listeners('uncaughtException').at(-1)?.(new Error('at the end'), 'uncaughtException');
+    const left = interruptions.close();
+    assert.match(left?.message ?? '', /at the end/);
+    assert.equal(new Interruptions().close(), undefined);
+  });
+
   it('leave no listener behind', () => {
     const count = (): number =>
       ['SIGINT', 'SIGTERM', 'SIGHUP', 'uncaughtException'].reduce(

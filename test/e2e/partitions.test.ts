@@ -1,11 +1,11 @@
 /** The partitions of a disk as files, in a directory or in the place of the disk. */
 
 import assert from 'node:assert/strict';
-import { chmod, chown, cp, mkdir, stat } from 'node:fs/promises';
+import { chmod, chown, cp, mkdir, readFile, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
-import { Workplace } from '../support/mounts.js';
+import { Workplace, until } from '../support/mounts.js';
 import type { Mounted } from '../support/mounts.js';
 import { requires } from '../support/requires.js';
 
@@ -64,6 +64,19 @@ disk = os.open('dir/disk', os.O_RDWR)
 os.ftruncate(part, 0); put(disk, b'disk', at + 7 * P)
 os.pwrite(part, b'part' * (P // 4), 9 * P); os.close(part)
 show(os.open('dir/disk', os.O_RDONLY), 7, 9, 10)
+`;
+
+/** Has two partitions open and written, the first of which is deleted, with what is written in the page cache. */
+const HOLD_GONE = `
+import mmap, os, subprocess, time
+gone, whole = (os.open(f'dir/disk{n}', os.O_RDWR) for n in (1, 2))
+pages = mmap.mmap(gone, 8192)
+subprocess.run(['sgdisk', '-d', '1', 'dir/disk'], check=True, stdout=subprocess.DEVNULL)
+assert not os.path.exists('dir/disk1')
+pages[4096:8192] = b'g' * 4096
+os.pwrite(whole, b'w' * 4096, 4096)
+print('written', flush=True)
+time.sleep(1000)
 `;
 
 describe(
@@ -201,6 +214,31 @@ describe(
         dd if=dir/disk bs=512 skip=2048 count=1 status=none | head -c 4`;
       assert.equal(await place.ok('sh', ['-c', script]), 'late');
       await unmounts(mounted, 'dir');
+    });
+
+    it('are saved by a second signal, also one that is gone and open', async () => {
+      await place.ok('truncate', ['-s', '8M', 'image']);
+      await place.ok('sgdisk', ['-n', '1:2048:+1M', '-n', '2:6144:+1M', 'image']);
+      const server = ['[', 'tsnbdkit', 'file', 'image', ']'];
+      const mounted = await place.mount(['--partitions', 'dir/disk', ...server]);
+      const holder = place.start('python3', ['-c', HOLD_GONE]);
+      await until('it is written', () => holder.stdout.includes('written'));
+      mounted.signal('SIGTERM');
+      await until('it is busy', () => mounted.running.stderr.includes('is busy'));
+      mounted.signal('SIGTERM');
+      const { status, stderr } = await mounted.running.ended;
+      assert.match(stderr, /detached while it was open; what was written so far is on the disk\n$/);
+      assert.equal(status, 0);
+      process.kill(holder.pid, 'SIGKILL');
+      await holder.ended;
+      const image = await readFile(place.join('image'));
+      for (const [sector, letter] of [
+        [2048, 'g'],
+        [6144, 'w'],
+      ] as const) {
+        const page = image.subarray(sector * 512 + 4096, sector * 512 + 8192);
+        assert.ok(page.equals(Buffer.alloc(4096, letter)), `the page of ${letter}`);
+      }
     });
 
     for (const cache of ['writeback', 'writethrough', 'none']) {

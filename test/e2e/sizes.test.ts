@@ -7,9 +7,16 @@ import { after, afterEach, before, describe, it } from 'node:test';
 import { Workplace } from '../support/mounts.js';
 import { requires } from '../support/requires.js';
 
-const PROGRAMS = ['nbdkit', 'xfs_io', 'dd', 'tail', 'cmp'];
+const PROGRAMS = ['python3', 'nbdkit', 'xfs_io', 'dd', 'tail', 'cmp'];
 /** What is read and written at the end: more than a page, and not a multiple of one. */
 const END = 5001n;
+
+/** Reads, and prints how much there was, without a look at the size. */
+const SPLICE = `
+import os, sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+print(os.splice(fd, os.pipe()[1], 4096, offset_src=0))
+`;
 
 describe('a disk of', requires({ root: true, fuse: true, programs: PROGRAMS }), () => {
   let place: Workplace;
@@ -21,6 +28,17 @@ describe('a disk of', requires({ root: true, fuse: true, programs: PROGRAMS }), 
   });
   afterEach(() => place.nothingLeft());
   after(() => place.remove());
+
+  for (const options of [[], ['-r']]) {
+    for (const cache of ['writeback', 'writethrough', 'none']) {
+      it(`any size is known to who asks for none before a splice, ${['cache', cache, ...options].join(' ')}`, async () => {
+        const server = ['[', 'tsnbdkit', 'memory', '1M', ']'];
+        const mounted = await place.mount([...options, `--cache=${cache}`, 'disk.raw', ...server]);
+        assert.equal(await place.ok('python3', ['-c', SPLICE, 'disk.raw']), '4096\n');
+        assert.equal((await mounted.unmount('disk.raw')).status, 0);
+      });
+    }
+  }
 
   for (const size of [2n ** 63n - 1n, 2n ** 63n - 512n, 2n ** 32n + 1n, 10_000_001n]) {
     for (const cache of ['writeback', 'writethrough', 'none']) {

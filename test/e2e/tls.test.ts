@@ -230,13 +230,23 @@ describe(
         });
         it(`is not let in without: ${name}`, async () => {
           const server = await start();
-          await fails(unixUri(server, trusting()), /TLS|hung up|closed the connection/);
+          await fails(
+            unixUri(server, trusting()),
+            /wants a certificate of ours: client-cert\.pem and client-key\.pem in tls-certificates=$/,
+          );
           await fails(
             unixUri(server, { 'tls-certificates': keys.clientOfOthers }),
             /TLS|hung up|closed the connection/,
           );
         });
       }
+
+      it('is not let in without: nbd-server', async () => {
+        await fails(
+          unixUri(await nbdServer(), trusting(), 'disk'),
+          /wants a certificate of ours: client-cert\.pem and client-key\.pem in tls-certificates=$/,
+        );
+      });
     });
 
     describe('with a key that both have', () => {

@@ -16,7 +16,14 @@ describe('parseMountinfo', () => {
   const table: readonly (readonly [string, object])[] = [
     [
       '36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue',
-      { id: 36, device: '98:0', mountpoint: '/mnt2', type: 'ext3', source: '/dev/root' },
+      {
+        id: 36,
+        device: '98:0',
+        mountpoint: '/mnt2',
+        type: 'ext3',
+        source: '/dev/root',
+        options: ['rw', 'errors=continue'],
+      },
     ],
     [
       '40 27 0:42 / /home/me/disk.raw rw,nosuid,nodev - fuse.tsnbdfuse qemu-nbd rw,user_id=0',
@@ -26,20 +33,28 @@ describe('parseMountinfo', () => {
         mountpoint: '/home/me/disk.raw',
         type: 'fuse.tsnbdfuse',
         source: 'qemu-nbd',
+        options: ['rw', 'user_id=0'],
       },
     ],
     [
       String.raw`40 27 0:42 / /a\040b\011c\012d\134e rw shared:1 master:2 - fuse my\040source rw`,
-      { id: 40, device: '0:42', mountpoint: '/a b\tc\nd\\e', type: 'fuse', source: 'my source' },
+      {
+        id: 40,
+        device: '0:42',
+        mountpoint: '/a b\tc\nd\\e',
+        type: 'fuse',
+        source: 'my source',
+        options: ['rw'],
+      },
     ],
     [
       '40 27 0:42 / /größe rw - fuse s rw',
-      { id: 40, device: '0:42', mountpoint: '/größe', type: 'fuse', source: 's' },
+      { id: 40, device: '0:42', mountpoint: '/größe', type: 'fuse', source: 's', options: ['rw'] },
     ],
     // A mountpoint may have the name of the separator; an empty source leaves two blanks.
     [
       '40 27 0:42 / - rw - tmpfs  rw',
-      { id: 40, device: '0:42', mountpoint: '-', type: 'tmpfs', source: '' },
+      { id: 40, device: '0:42', mountpoint: '-', type: 'tmpfs', source: '', options: ['rw'] },
     ],
   ];
   for (const [line, entry] of table) {

@@ -5,7 +5,7 @@ import { describe, it } from 'node:test';
 import { errno } from '../../src/errno.js';
 import { Fattr, Notify, O_DSYNC, Opcode, WriteFlag } from '../../src/fuse/constants.js';
 import { Slab } from '../../src/fuse/request-arena.js';
-import { FakeKernel, fields, readBody, writeBody } from '../support/fake-kernel.js';
+import { FakeKernel, fields, pass, readBody, writeBody } from '../support/fake-kernel.js';
 import { seeded } from '../support/memory-disk.js';
 
 const SIZE = 64 * 1024;
@@ -297,6 +297,18 @@ describe('FALLOCATE', () => {
   }
 });
 
+describe('FLUSH', () => {
+  it('of who can only read waits for nobody', () => {
+    const kernel = new FakeKernel();
+    const [reading, writing] = [kernel.open(0), kernel.open(2)];
+    assert.equal(kernel.ask(Opcode.WRITE, writeBody(writing, 0n, Buffer.alloc(512))).error, 0);
+    kernel.disk.flush = () => undefined;
+    assert.equal(kernel.ask(Opcode.FLUSH, fields([8, reading], [8, 0], [8, 0])).error, 0);
+    const unique = kernel.send(Opcode.FLUSH, fields([8, writing], [8, 0], [8, 0]));
+    assert.ok(!kernel.replies.has(unique), 'the close of the writer does');
+  });
+});
+
 describe('INTERRUPT', () => {
   it('finds a request whose unique has all bits in use, and no other', (t) => {
     t.mock.timers.enable({ apis: ['setTimeout'] });
@@ -311,7 +323,7 @@ describe('INTERRUPT', () => {
     }
     kernel.unique = 0x1000n;
     kernel.send(Opcode.INTERRUPT, fields([8, 0xffff_ffff_ffff_fffdn]));
-    t.mock.timers.tick(60_000);
+    pass(t, 60_000);
     assert.deepEqual([...kernel.replies.keys()], [0xffff_ffff_ffff_fffcn]);
     for (const run of held) run();
     assert.deepEqual(
@@ -329,11 +341,111 @@ describe('INTERRUPT', () => {
     kernel.disk.write = (...all) => void held.push(() => write(...all));
     const unique = kernel.send(Opcode.WRITE, writeBody(1n, 0n, Buffer.alloc(512, 7)));
     kernel.send(Opcode.INTERRUPT, fields([8, unique + 1n]));
-    t.mock.timers.tick(60_000);
+    pass(t, 60_000);
     assert.equal(kernel.replies.size, 0);
     held[0]?.();
     assert.equal(kernel.replies.get(unique)?.error, 0);
     assert.equal(kernel.disk.content[511], 7);
+  });
+
+  /** Sends a request that the disk keeps waiting. @returns its unique, and the disk's answer */
+  function waiting(kernel: FakeKernel, opcode: number): { unique: bigint; answer: () => void } {
+    const held: (() => void)[] = [];
+    const { disk } = kernel;
+    const read = disk.read.bind(disk);
+    const write = disk.write.bind(disk);
+    const flush = disk.flush.bind(disk);
+    const extents = disk.extents.bind(disk);
+    disk.read = (...all) => void held.push(() => read(...all));
+    disk.write = (...all) => void held.push(() => write(...all));
+    disk.flush = (...all) => void held.push(() => flush(...all));
+    disk.extents = (...all) => void held.push(() => extents(...all));
+    const bodies = new Map<number, Buffer>([
+      [Opcode.READ, readBody(1n, 0n, 512)],
+      [Opcode.WRITE, writeBody(1n, 0n, Buffer.alloc(512, 7))],
+      [Opcode.FSYNC, fields([8, 1], [8, 0])],
+      [Opcode.LSEEK, fields([8, 1], [8, 0], [4, 3], [4, 0])],
+    ]);
+    const unique = kernel.send(opcode, bodies.get(opcode));
+    assert.ok(held.length > 0, 'the disk was asked');
+    return { unique, answer: () => held.splice(0).forEach((run) => run()) };
+  }
+
+  /** A write that is answered, so that there is something to flush. */
+  function writeSomething(kernel: FakeKernel): void {
+    assert.equal(kernel.ask(Opcode.WRITE, writeBody(1n, 0n, Buffer.alloc(512))).error, 0);
+  }
+
+  for (const [name, opcode] of [
+    ['READ', Opcode.READ],
+    ['FSYNC', Opcode.FSYNC],
+    ['LSEEK', Opcode.LSEEK],
+  ] as const) {
+    it(`lets who is being killed go at once: ${name}`, () => {
+      const kernel = new FakeKernel();
+      writeSomething(kernel);
+      kernel.fate = 'dying';
+      const { unique, answer } = waiting(kernel, opcode);
+      kernel.send(Opcode.INTERRUPT, fields([8, unique]));
+      assert.equal(kernel.replies.get(unique)?.error, errno.EINTR);
+      answer();
+      assert.equal(kernel.protocol.open, 0);
+    });
+
+    it(`lets who goes on after a signal wait for as long as it takes: ${name}`, (t) => {
+      t.mock.timers.enable({ apis: ['setTimeout'] });
+      const kernel = new FakeKernel();
+      writeSomething(kernel);
+      kernel.fate = 'living';
+      const { unique, answer } = waiting(kernel, opcode);
+      kernel.send(Opcode.INTERRUPT, fields([8, unique]));
+      pass(t, 600_000);
+      assert.ok(!kernel.replies.has(unique));
+      answer();
+      assert.notEqual(kernel.replies.get(unique)?.error, errno.EINTR);
+      assert.ok(kernel.replies.has(unique));
+    });
+
+    it(`is told once or never, and who is killed is seen all the same: ${name}`, (t) => {
+      t.mock.timers.enable({ apis: ['setTimeout'] });
+      for (const told of [true, false]) {
+        const kernel = new FakeKernel();
+        writeSomething(kernel);
+        kernel.fate = 'living';
+        const { unique, answer } = waiting(kernel, opcode);
+        if (told) kernel.send(Opcode.INTERRUPT, fields([8, unique]));
+        pass(t, 60_000);
+        assert.ok(!kernel.replies.has(unique));
+        kernel.fate = 'dying';
+        pass(t, 1000);
+        assert.equal(kernel.replies.get(unique)?.error, errno.EINTR);
+        answer();
+      }
+    });
+  }
+
+  it('gives up no WRITE of who is being killed: it would be done later, over what is newer', (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    const kernel = new FakeKernel();
+    kernel.fate = 'dying';
+    const { unique, answer } = waiting(kernel, Opcode.WRITE);
+    kernel.send(Opcode.INTERRUPT, fields([8, unique]));
+    pass(t, 60_000);
+    assert.ok(!kernel.replies.has(unique));
+    answer();
+    assert.equal(kernel.replies.get(unique)?.error, 0);
+  });
+
+  it('gives up nothing but a READ where it cannot be told who is being killed', (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    const kernel = new FakeKernel();
+    writeSomething(kernel);
+    const { unique, answer } = waiting(kernel, Opcode.FSYNC);
+    kernel.send(Opcode.INTERRUPT, fields([8, unique]));
+    pass(t, 600_000);
+    assert.ok(!kernel.replies.has(unique));
+    answer();
+    assert.equal(kernel.replies.get(unique)?.error, 0);
   });
 
   it('comes too late for a READ that was answered, also when its place serves the next', (t) => {
@@ -345,7 +457,7 @@ describe('INTERRUPT', () => {
     const read = kernel.disk.read.bind(kernel.disk);
     kernel.disk.read = (...all) => void held.push(() => read(...all));
     const second = kernel.send(Opcode.READ, readBody(1n, 0n, 512));
-    t.mock.timers.tick(60_000);
+    pass(t, 60_000);
     assert.ok(!kernel.replies.has(second));
     held[0]?.();
     assert.equal(kernel.replies.get(second)?.error, 0);

@@ -192,6 +192,38 @@ describe('partitions as files', () => {
     assert.equal(node('disk1').file.size, 512n);
   });
 
+  it('see what is written during the read of a table to a place that it reads for the first time', async () => {
+    putRecord(disk.content, 60 * SECTOR, [{ index: 0, type: 0x83, start: 1, count: 5 }]);
+    const sector = Buffer.alloc(SECTOR);
+    putRecord(sector, 0, [{ index: 3, type: 0x05, start: 60, count: 20 }]);
+    write('disk', 0, sector);
+    const read = disk.read.bind(disk);
+    // The logical partition goes as soon as it was read.
+    disk.read = (offset, length, reply) => {
+      read(offset, length, reply);
+      if (offset !== BigInt(60 * SECTOR)) return;
+      disk.read = read;
+      write('disk', 60 * SECTOR, Buffer.alloc(SECTOR));
+    };
+    await files.synced();
+    assert.deepEqual(names(), ['disk']);
+    assert.equal(files.synced(), undefined, 'and it is read no more');
+  });
+
+  it('are not read again for what is written elsewhere during the read of a table', async () => {
+    write('disk', 0, Buffer.alloc(SECTOR));
+    const read = disk.read.bind(disk);
+    let reads = 0;
+    disk.read = (offset, length, reply) => {
+      if (reads++ === 0) write('disk', 20_000, Buffer.alloc(SECTOR));
+      read(offset, length, reply);
+    };
+    await files.synced();
+    assert.deepEqual(names(), ['disk']);
+    assert.equal(files.synced(), undefined);
+    assert.ok(reads < 4, `${reads} reads`);
+  });
+
   it('make who opens another file of the same disk look anew', () => {
     write('disk1', 0, Buffer.from('x'));
     assert.ok(node('disk').file.takeCacheStale());

@@ -1,9 +1,11 @@
 /** The kernel's side of the FUSE protocol, for tests: makes requests, and takes replies apart. */
 
 import assert from 'node:assert/strict';
+import type { TestContext } from 'node:test';
 import { DiskFile } from '../../src/disk/disk-file.js';
 import { fitDisk } from '../../src/disk/fit.js';
 import { Opcode } from '../../src/fuse/constants.js';
+import type { Fate } from '../../src/fuse/fate.js';
 import { FuseProtocol } from '../../src/fuse/protocol.js';
 import type { ProtocolOptions } from '../../src/fuse/protocol.js';
 import { Tree } from '../../src/fuse/tree.js';
@@ -43,6 +45,8 @@ export class FakeKernel {
   nodeId: number;
   /** Who makes the requests. */
   uid = 0;
+  /** What becomes of a thread that waits. */
+  fate: Fate = 'unknown';
   /** Of the next request. */
   unique = 0xfedc_ba98_0000_0000n;
 
@@ -80,6 +84,7 @@ export class FakeKernel {
         denyOthers: options.denyOthers,
         size: this.file.size,
         blockSize: this.file.blockSize,
+        fateOf: () => this.fate,
       },
       this.#arena,
       {
@@ -177,3 +182,9 @@ export const writeBody = (
     fields([8, fh], [8, offset], [4, data.length], [4, writeFlags], [8, 0], [4, flags], [4, 0]),
     data,
   ]);
+
+/** Lets time pass by, in milliseconds, in which one timer may start the next. */
+export function pass(t: TestContext, milliseconds: number): void {
+  const step = 100;
+  for (let past = 0; past < milliseconds; past += step) t.mock.timers.tick(step);
+}

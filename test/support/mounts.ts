@@ -7,7 +7,7 @@
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { chown, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -57,6 +57,8 @@ export interface RunOptions {
   readonly descriptors?: readonly number[];
   /** Where it is started, if not in the folder of the test. */
   readonly cwd?: string;
+  /** As whom, where it is root that runs the test; needs setpriv. */
+  readonly user?: number | undefined;
 }
 
 /** A program that runs. */
@@ -145,7 +147,17 @@ export class Workplace {
     return this.join(name);
   }
 
+  /** Gives the folder of the test to another user, with these files in it. */
+  async give(user: number, ...names: readonly string[]): Promise<void> {
+    for (const name of ['', 'run', ...names]) await chown(this.join(name), user, user);
+  }
+
   start(file: string, args: readonly string[], options: RunOptions = {}): Running {
+    const { user } = options;
+    if (user !== undefined) {
+      const words = [`--reuid=${user}`, `--regid=${user}`, '--clear-groups', file, ...args];
+      return this.start('setpriv', words, { ...options, user: undefined });
+    }
     return new Running(file, args, options.cwd ?? this.path, {
       ...options,
       env: { ...this.env, ...options.env },
@@ -271,6 +283,12 @@ export class Mounted {
   constructor(place: Workplace, running: Running) {
     this.#place = place;
     this.running = running;
+  }
+
+  /** Kills the command, which leaves a dead mount behind. */
+  async kill(): Promise<void> {
+    this.signal('SIGKILL');
+    await this.running.ended;
   }
 
   get pid(): number {

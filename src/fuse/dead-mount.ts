@@ -1,0 +1,57 @@
+/**
+ * Mounts that a tsnbdfuse which was killed has left behind. Whatever is done in one fails (ENOTCONN), and to
+ * the kernel it is as much a mount as any other: who takes it away must be sure that it is ours, and dead.
+ */
+
+import { within } from '../deadline.js';
+import { traceMain } from '../trace.js';
+import { detach } from './attach.js';
+import { OWN_TYPE, findMount } from './mountpoint.js';
+import type { ClearDead, MountEntry } from './mountpoint.js';
+
+/** Milliseconds. A dead mount answers at once, and a living one that hangs is not waited for. */
+const LOOK_DEADLINE = 2_000;
+
+/** One of the same user, or of root for root: what belongs to others is theirs to take away. */
+function isOurs({ type, options }: MountEntry): boolean {
+  return type === OWN_TYPE && options.includes(`user_id=${process.getuid?.() ?? 0}`);
+}
+
+/**
+ * statfs(2) changes nothing in a mount that lives, and is never answered from what the kernel remembers. It is
+ * left to a process of its own, which may have to be left behind, waiting for a mount that hangs.
+ */
+async function isDead(path: string): Promise<boolean> {
+  // It takes long to load, and is seldom needed.
+  const { execa } = await import('execa');
+  const look = execa('stat', ['-f', '--', path], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    env: { LC_ALL: 'C' },
+    cwd: '/',
+    reject: false,
+  });
+  const result = await within(look, LOOK_DEADLINE);
+  if (typeof result !== 'symbol') return result.stderr.includes('not connected');
+  look.kill('SIGKILL');
+  look.stderr.destroy();
+  look.unref();
+  return false;
+}
+
+/**
+ * Takes a mount away that is ours and that nobody serves.
+ * @param tell told in one line that it was there
+ */
+export function deadMountsCleared(tell: (line: string) => void): ClearDead {
+  return async (mount, shown) => {
+    const { id, mountpoint } = mount;
+    if (!isOurs(mount) || !(await isDead(mountpoint))) return false;
+    // Somebody may have been faster, and have mounted there by now.
+    if (findMount(mountpoint)?.id !== id) return true;
+    const result = await detach(mountpoint, true);
+    traceMain('detaching the dead mount on %s: %d', mountpoint, result);
+    if (result < 0) return false;
+    tell(`${shown} was still the mount of a tsnbdfuse that was killed; it was taken away`);
+    return true;
+  };
+}
