@@ -2,7 +2,7 @@
 
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { INTERRUPT_PATIENCE } from '../../src/fuse/protocol.js';
+import { LOOK_INTERVAL } from '../../src/fuse/interrupts.js';
 import { saveFinding } from './findings.js';
 import { fuzz } from './runner.js';
 import type { Tally } from './runner.js';
@@ -24,8 +24,8 @@ const MIB = 1024 * 1024;
 /** What is in use when all garbage is collected, in bytes. */
 async function memoryInUse(): Promise<number> {
   if (globalThis.gc === undefined) throw new Error('start it with node --expose-gc');
-  // The timer of an INTERRUPT holds on to its protocol.
-  await delay(2 * INTERRUPT_PATIENCE);
+  // The timer that looks for who is being killed holds on to its protocol.
+  await delay(2 * LOOK_INTERVAL);
   globalThis.gc();
   const { heapUsed, external } = process.memoryUsage();
   return heapUsed + external;
