@@ -179,7 +179,7 @@ class Session {
   async run(interruptions: Interruptions): Promise<number> {
     try {
       await this.#checkDisk();
-      const mount = await this.#mount();
+      const mount = await this.#mountUnlessAsked(interruptions);
       this.#disk.onDown = () => void this.#hurryWhenUnmounted(mount);
       try {
         await this.#pidfile?.write();
@@ -208,6 +208,20 @@ class Session {
     say(
       `${this.#origin.name} can neither flush nor write through: what is written to ${this.#shown} may be lost with the server, also after an fsync`,
     );
+  }
+
+  /** Makes the mount. A server that is lost meanwhile is not waited for when the end is asked for. */
+  #mountUnlessAsked(interruptions: Interruptions): Promise<Mount> {
+    let isAsked = false;
+    const giveUp = (): void => {
+      if (isAsked && !this.#mounted && this.#disk.isDown) this.#disk.abort();
+    };
+    this.#disk.onDown = giveUp;
+    void interruptions.next.then(() => {
+      isAsked = true;
+      giveUp();
+    });
+    return this.#mount();
   }
 
   async #mount(): Promise<Mount> {
