@@ -10,6 +10,7 @@ if [ -n "${CI:-}" ] && [ "$CI" != false ]; then servers=required; fi
 need_programs $servers qemu-nbd:qemu-utils nbdkit:nbdkit nbd-server:nbd-server \
   nbdcopy:libnbd-bin openssl:openssl sgdisk:gdisk fusermount3:fuse3 fio:fio nc:netcat-openbsd \
   mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.vfat:dosfstools unshare:util-linux losetup:mount \
+  ip:iproute2 nsenter:util-linux \
   sfdisk:fdisk fdisk:fdisk parted:parted partx:util-linux python3:python3 setpriv:util-linux
 
 build_project
@@ -31,4 +32,7 @@ run_tests dist/test -path dist/test/e2e -prune -o
 options=(--test-concurrency=1)
 echo 'end-to-end tests'
 run_tests dist/test/e2e
+# With another seed each time, which it tells.
+echo 'torture, for half a minute'
+node dist/test/torture/torture.js --minutes 0.5
 echo 'all is well'

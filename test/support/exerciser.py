@@ -1,6 +1,7 @@
 """Does the same random things to a mounted file and to a plain one, and compares what it sees.
 
     python3 exerciser.py FILE MODEL SEED STEPS [--grain BYTES] [--map-grain BYTES] [--no-direct] [--read-only]
+                         [--tell] [--errors] [--drop-caches]
     python3 exerciser.py FILE MODEL SEED check
 
 Several may run at once on the same two files. Whatever touches a range holds a lock on that range of the
@@ -8,6 +9,10 @@ model, so that both files are changed and compared with nobody in between; the g
 the lock are rounded to. With 4096 each page belongs to one at a time, which page cache and O_DIRECT need
 to agree with each other; with 1 the ranges of several meet within a page, and within a block of the server.
 The map grain is the same for what is written by mmap, where that needs more.
+
+With --tell each step is a dot on standard output, and each error that is tolerated an exclamation mark. With --errors the server may refuse anything at any
+time: whatever fails is told by the call or by the fsync behind it, leaves each byte as it was or as it was
+to become, and is done again until it works. So the files are the same again before the range is let go.
 
 `check`, when all are done, compares all of both, and the holes with the content. It is a child of the
 test, since a process that touches a mount that it serves would hang; and Python, since it needs mmap(2).
@@ -24,6 +29,9 @@ import sys
 
 PAGE = mmap.PAGESIZE
 LONGEST = 300_000
+DROP_CACHES = '/proc/sys/vm/drop_caches'
+# How often something is tried that the server refuses now and then, by far.
+TRIES = 500
 KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 1, 2, 16
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -60,10 +68,14 @@ def write_all(fd, data, at):
         done += os.pwritev(fd, [place[done:]], at + done)
 
 
-def differ(is_, should, at, what):
+def differ(is_, should, at, what, before=None):
+    """Also allowed is what was there before, byte by byte."""
     if is_ == should:
         return
-    wrong = [i for i in range(len(should)) if is_[i] != should[i]]
+    before = before or should
+    wrong = [i for i in range(len(should)) if is_[i] != should[i] and is_[i] != before[i]]
+    if not wrong:
+        return
     raise AssertionError(
         f'{what}: {len(should)} bytes at {at} differ in {len(wrong)} bytes'
         f' from {at + wrong[0]} to {at + wrong[-1]}: {is_[wrong[0]]} and not {should[wrong[0]]}'
@@ -76,6 +88,9 @@ class Worker:
         self.grain = args.grain
         self.map_grain = args.map_grain or args.grain
         self.random = random.Random(args.seed)
+        self.tell = args.tell
+        self.tolerant = args.errors
+        self.drop_caches = args.drop_caches
         self.model = os.open(args.model, os.O_RDWR)
         self.size = os.fstat(self.model).st_size
         reads = args.read_only or args.steps == 'check'
@@ -87,26 +102,75 @@ class Worker:
         self.hot = [random.Random(i).randrange(self.size) for i in range(3)]
         self.kinds = [
             (self.read, 25),
-            (self.map_read, 6),
             (self.sync, 6),
             (self.forget, 3),
             (self.reopen, 8),
             (self.holes, 2),
         ]
+        # A page that cannot be read ends whoever maps it, by SIGBUS.
+        if not self.tolerant:
+            self.kinds.append((self.map_read, 6))
         if args.read_only:
             self.kinds.append((self.refused, 2))
             return
+        if not self.tolerant:
+            self.kinds.append((self.map_write, 8))
         self.kinds += [
             (self.write, 30),
-            (self.map_write, 8),
             (self.punch, 6),
             (self.zero, 4),
             (self.same_size, 2),
             (self.cut, 1),
         ]
 
+    def tolerate(self, error):
+        if not self.tolerant or error.errno != errno.EIO:
+            raise error
+        if self.tell:
+            print('!', end='', flush=True)
+
+    def attempt(self, act):
+        """Until it works, where it may fail. What gave an error is done when it is done again."""
+        for _ in range(TRIES if self.tolerant else 1):
+            try:
+                return act()
+            except OSError as error:
+                self.tolerate(error)
+                last = error
+        raise last
+
+    def close(self):
+        """What a close tells of others' writes, they are told as well."""
+        try:
+            os.close(self.fd)
+        except OSError as error:
+            self.tolerate(error)
+
+    def change(self, at, data, act, grain=None):
+        """Makes a change of a range that belongs to us meanwhile."""
+        with self.locked(at, len(data), grain=grain):
+            self.make(at, data, act)
+
+    def make(self, at, data, act):
+        before = read_all(self.model, len(data), at) if self.tolerant else None
+
+        def act_and_sync():
+            try:
+                act()
+                if self.tolerant:
+                    os.fsync(self.fd)
+            except OSError:
+                # Only a range that was refused may be one or the other.
+                if self.tolerant:
+                    seen = self.attempt(lambda: read_all(self.fd, len(data), at))
+                    differ(seen, data, at, 'after an error', before)
+                raise
+
+        self.attempt(act_and_sync)
+        write_all(self.model, data, at)
+
     def open(self, way):
-        self.fd = os.open(self.path, self.access | way)
+        self.fd = self.attempt(lambda: os.open(self.path, self.access | way))
         if os.fstat(self.fd).st_size != self.size:
             raise AssertionError(f'the file has {os.fstat(self.fd).st_size} bytes')
 
@@ -141,15 +205,14 @@ class Worker:
         at, length = self.range()
         self.say(f'read {length} at {at}')
         with self.locked(at, length, fcntl.LOCK_SH):
-            differ(read_all(self.fd, length, at), read_all(self.model, length, at), at, 'read')
+            seen = self.attempt(lambda: read_all(self.fd, length, at))
+            differ(seen, read_all(self.model, length, at), at, 'read')
 
     def write(self):
         at, length = self.range()
         data = self.data(length)
         self.say(f'write {length} at {at}')
-        with self.locked(at, length):
-            write_all(self.fd, data, at)
-            write_all(self.model, data, at)
+        self.change(at, data, lambda: write_all(self.fd, data, at))
 
     def map(self, at, length):
         """The pages of a range, shared, and where in them it begins."""
@@ -171,13 +234,15 @@ class Worker:
         data = self.data(length)
         sync = self.random.random() < 0.5
         self.say(f'write {length} at {at} by mmap, {"with" if sync else "without"} msync')
-        with self.locked(at, length, grain=self.map_grain):
+
+        def write_mapped():
             area, skip = self.map(at, length)
             with area:
                 area[skip:] = data
                 if sync:
                     area.flush()
-            write_all(self.model, data, at)
+
+        self.change(at, data, write_mapped, self.map_grain)
 
     def punch(self):
         self.make_zero(PUNCH_HOLE)
@@ -190,39 +255,39 @@ class Worker:
         # One that goes on behind the end is cut there, with FALLOC_FL_KEEP_SIZE.
         more = self.random.choice([0, 0, 0, 5000]) if at + length == self.size else 0
         self.say(f'fallocate {mode} of {length + more} at {at}')
-        with self.locked(at, length):
-            fallocate(self.fd, mode, at, length + more)
-            write_all(self.model, bytes(length), at)
+        self.change(at, bytes(length), lambda: fallocate(self.fd, mode, at, length + more))
 
     def sync(self):
         self.say('sync')
-        if self.random.random() < 0.5:
-            os.fsync(self.fd)
-        else:
-            os.fdatasync(self.fd)
+        how = os.fsync if self.random.random() < 0.5 else os.fdatasync
+        self.attempt(lambda: how(self.fd))
 
     def forget(self):
         """What is read next comes from the server."""
         self.say('fsync and drop the page cache')
-        os.fsync(self.fd)
-        os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        self.attempt(lambda: os.fsync(self.fd))
+        if self.drop_caches and self.random.random() < 0.1:
+            with open(DROP_CACHES, 'w') as file:
+                file.write('1')
+        else:
+            os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def reopen(self):
         way = self.random.choice(self.ways)
         self.say(f'close and open with {way:#o}')
-        os.close(self.fd)
+        self.close()
         self.open(way)
 
     def same_size(self):
         self.say('truncate to the size that it has')
-        os.ftruncate(self.fd, self.size)
+        self.attempt(lambda: os.ftruncate(self.fd, self.size))
 
     def holes(self):
         """What is told to be a hole reads as zeroes. Others may have it open; then all is data."""
         self.say('look for holes')
-        os.close(self.fd)
+        self.close()
         with self.whole(fcntl.LOCK_SH):
-            self.find_holes()
+            self.attempt(self.find_holes)
         self.open(0)
 
     def find_holes(self):
@@ -261,20 +326,27 @@ class Worker:
         pieces = sorted(self.random.sample(range(some), min(some, self.random.randint(1, 4))))
         sized = self.random.random() < 0.2
         self.say(f'cut, write the pages {pieces}, {"with" if sized else "without"} ftruncate')
-        with self.whole():
+        data = bytearray(self.size if sized else (pieces[-1] + 1) * PAGE)
+        for page in pieces:
+            data[page * PAGE : (page + 1) * PAGE] = self.random.randbytes(PAGE)
+
+        def cut_and_write():
             # This writes back also what others have written, which would count as written after the cut.
-            os.close(self.fd)
-            self.fd = os.open(self.path, os.O_RDWR | os.O_TRUNC)
-            end = self.size if sized else (pieces[-1] + 1) * PAGE
-            write_all(self.model, bytes(end), 0)
-            for page in pieces:
-                data = self.random.randbytes(PAGE)
-                write_all(self.fd, data, page * PAGE)
-                write_all(self.model, data, page * PAGE)
-            if sized:
-                os.ftruncate(self.fd, self.size)
-            os.close(self.fd)
-            self.open(0)
+            self.close()
+            try:
+                fd = os.open(self.path, os.O_RDWR | os.O_TRUNC)
+                try:
+                    for page in pieces:
+                        write_all(fd, data[page * PAGE : (page + 1) * PAGE], page * PAGE)
+                    if sized:
+                        os.ftruncate(fd, self.size)
+                finally:
+                    os.close(fd)
+            finally:
+                self.open(0)
+
+        with self.whole():
+            self.make(0, bytes(data), cut_and_write)
 
     def refused(self):
         self.say('open for writing')
@@ -303,8 +375,10 @@ class Worker:
                 self.random.choices(kinds, weights)[0]()
             except Exception as error:
                 sys.exit(f'step {step}, {self.last}: {type(error).__name__}: {error}')
+            if self.tell:
+                print('.', end='', flush=True)
         try:
-            os.close(self.fd)
+            self.close()
         except OSError as error:
             sys.exit(f'the last close: {error}')
 
@@ -334,6 +408,9 @@ def main():
     parser.add_argument('--map-grain', type=int)
     parser.add_argument('--no-direct', action='store_true')
     parser.add_argument('--read-only', action='store_true')
+    parser.add_argument('--tell', action='store_true')
+    parser.add_argument('--errors', action='store_true')
+    parser.add_argument('--drop-caches', action='store_true')
     args = parser.parse_args()
     worker = Worker(args)
     if args.steps == 'check':

@@ -13,6 +13,7 @@ const PROGRAM = fileURLToPath(new URL('../../../test/support/exerciser.py', impo
 const SEED = Number(process.env['TSNBDFUSE_SEED'] ?? '0');
 const STEPS = process.env['TSNBDFUSE_STEPS'];
 const PAGE = 4096;
+const CHECK = 'check';
 
 /** Milliseconds for each step, by far: some servers start a program for each request. */
 const STEP_DEADLINE = 500;
@@ -37,6 +38,18 @@ export interface Exercise {
   readonly readOnly?: boolean;
   /** The mounted file. */
   readonly file?: string;
+  /** The server may refuse requests now and then, with EIO. */
+  readonly errors?: boolean;
+  /** Now and then all page caches of the machine are dropped, which takes root. */
+  readonly dropCaches?: boolean;
+  /** Told when one of the workers has made a step. */
+  readonly onStep?: () => void;
+  /** Told when one of the workers has got an error that was to be expected. */
+  readonly onError?: () => void;
+  /** What is to happen between the last step and the comparison of all. */
+  readonly beforeCheck?: () => Promise<void>;
+  /** Milliseconds in which all is to be done, if the usual ones are not enough. */
+  readonly deadline?: number;
 }
 
 /** Makes `model`, with stretches of zeroes, and `image`, which is the same and sparse. */
@@ -50,9 +63,9 @@ export async function prepare(place: Workplace, size: number): Promise<Buffer> {
 
 /** @throws Error that tells what differs from `model`, and how to see it again */
 export async function exercise(place: Workplace, how: Exercise): Promise<void> {
-  const { workers = 1, grain = PAGE, cache, readOnly = false, file = 'disk.raw' } = how;
+  const { workers = 1, grain = PAGE, cache, file = 'disk.raw', onStep } = how;
   const steps = Number(STEPS ?? how.steps);
-  const deadline = START_DEADLINE + steps * STEP_DEADLINE;
+  const deadline = how.deadline ?? START_DEADLINE + steps * STEP_DEADLINE;
   const flags = [
     '--grain',
     String(grain),
@@ -62,10 +75,22 @@ export async function exercise(place: Workplace, how: Exercise): Promise<void> {
     // the same. The kernel writes the page back and drops it around such a write, but holds off nobody who
     // makes it dirty in between: then the page goes back whole, with what it had of the bytes of the write.
     ...(cache === 'none' ? ['--map-grain', String(PAGE)] : []),
-    ...(readOnly ? ['--read-only'] : []),
+    ...(how.readOnly === true ? ['--read-only'] : []),
+    ...(how.errors === true ? ['--errors'] : []),
+    ...(how.dropCaches === true ? ['--drop-caches'] : []),
+    ...(onStep === undefined ? [] : ['--tell']),
   ];
   const run = (seed: number, what: string): Promise<string> =>
-    place.ok('python3', [PROGRAM, file, 'model', String(seed), what, ...flags], { deadline });
+    place.ok('python3', [PROGRAM, file, 'model', String(seed), what, ...flags], {
+      deadline,
+      onOutput: (text) => {
+        if (what === CHECK) return;
+        for (const mark of text) {
+          if (mark === '.') onStep?.();
+          if (mark === '!') how.onError?.();
+        }
+      },
+    });
   const seeds = Array.from({ length: workers }, (_, i) => (how.seed + SEED) * workers + i);
   // All of them end before anybody is told, so that nothing is unmounted under one.
   const ends = await Promise.allSettled(seeds.map((seed) => run(seed, String(steps))));
@@ -74,5 +99,6 @@ export async function exercise(place: Workplace, how: Exercise): Promise<void> {
     const again = `TSNBDFUSE_SEED=${SEED} TSNBDFUSE_STEPS=${steps}`;
     throw new Error(`${failed.join('\n')}\n(with ${again})`);
   }
-  await run(0, 'check');
+  await how.beforeCheck?.();
+  await run(0, CHECK);
 }

@@ -10,6 +10,7 @@ import { existsSync } from 'node:fs';
 import { chown, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseMountinfo } from '../../src/fuse/mountpoint.js';
@@ -59,6 +60,12 @@ export interface RunOptions {
   readonly cwd?: string;
   /** As whom, where it is root that runs the test; needs setpriv. */
   readonly user?: number | undefined;
+  /** Told what it writes to standard output, as it comes. */
+  readonly onOutput?: (text: string) => void;
+  /** Leads a process group, and a session, of its own. */
+  readonly detached?: boolean;
+  /** Its standard input stays open, to be written to. */
+  readonly talk?: boolean;
 }
 
 /** A program that runs. */
@@ -69,20 +76,27 @@ export class Running {
   hasEnded = false;
   stdout = '';
   stderr = '';
+  readonly #stdin: Writable | undefined;
 
   constructor(file: string, args: readonly string[], cwd: string, options: RunOptions = {}) {
     const child = spawn(file, args, {
       cwd,
       env: options.env,
+      detached: options.detached === true,
       stdio: ['pipe', 'pipe', 'pipe', ...(options.descriptors ?? [])],
     });
     this.pid = child.pid ?? -1;
     const { stdin, stdout, stderr } = child;
     if (stdin === null || stdout === null || stderr === null) throw new Error('there are no pipes');
-    stdout.setEncoding('utf8').on('data', (text: string) => (this.stdout += text));
+    stdout.setEncoding('utf8').on('data', (text: string) => {
+      this.stdout += text;
+      options.onOutput?.(text);
+    });
     stderr.setEncoding('utf8').on('data', (text: string) => (this.stderr += text));
     // A program need not read what it is given.
-    stdin.on('error', () => undefined).end(options.input ?? '');
+    stdin.on('error', () => undefined);
+    if (options.talk === true) this.#stdin = stdin;
+    else stdin.end(options.input ?? '');
     this.ended = new Promise((resolve, reject) => {
       const deadline = options.deadline ?? DEADLINE;
       const timer = setTimeout(() => {
@@ -109,6 +123,11 @@ export class Running {
     });
     // Whoever does not wait for the end does not want to hear of it.
     this.ended.catch(() => undefined);
+  }
+
+  /** Writes to the standard input of one that was started to talk with. */
+  tell(text: string): void {
+    this.#stdin?.write(text);
   }
 }
 

@@ -74,7 +74,7 @@ function kill(group: number, signal: NodeJS.Signals): void {
 }
 
 /** Also a process that nobody has waited for has ended. */
-function hasEnded(pid: number): boolean {
+export function hasEnded(pid: number): boolean {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
     return stat[stat.lastIndexOf(')') + 2] === 'Z';

@@ -1,0 +1,219 @@
+/** A round: a server, a mount, programs that use it, faults; and then all has to be as if there were none. */
+
+import { readFile } from 'node:fs/promises';
+import { exercise, prepare } from '../support/exerciser.js';
+import { Workplace, until } from '../support/mounts.js';
+import type { Mounted } from '../support/mounts.js';
+import { CaptiveVictim } from './captive-victim.js';
+import { holdingsOf } from './figures.js';
+import type { Holdings, RoundFigures } from './figures.js';
+import { Injector } from './injector.js';
+import { Network } from './network.js';
+import { isGentle } from './plan.js';
+import type { Plan } from './plan.js';
+import { SERVERS, checkImage, rawImage } from './servers.js';
+import { ServerVictim } from './victim.js';
+import type { Victim } from './victim.js';
+
+const FILE = 'disk.raw';
+/** Seconds that tsnbdfuse may try to reach its server. */
+const RECONNECT = 60;
+/** Milliseconds without a step, and without a fault, after which the mount hangs. */
+const HANGS_AFTER = 120_000;
+/** Milliseconds. What hangs is found before. */
+const ROUND_DEADLINE = 24 * 3600_000;
+const SETTLE_DEADLINE = 30_000;
+/** How much is shown of what tsnbdfuse said. */
+const SHOWN = 4000;
+
+/** A line for each server that was there again. */
+const RESTORED = /^tsnbdfuse: .*\brestored\b/gm;
+
+/** @throws Error that tells what went wrong and what had been done until then */
+export async function runRound(plan: Plan): Promise<RoundFigures> {
+  const place = await Workplace.create();
+  try {
+    const figures = await new Round(place, plan).run();
+    await place.nothingLeft();
+    return figures;
+  } finally {
+    await place.remove();
+  }
+}
+
+class Round {
+  readonly #place: Workplace;
+  readonly #plan: Plan;
+  #injector: Injector | undefined;
+  #mounted: Mounted | undefined;
+
+  constructor(place: Workplace, plan: Plan) {
+    this.#place = place;
+    this.#plan = plan;
+  }
+
+  async run(): Promise<RoundFigures> {
+    const began = performance.now();
+    await prepare(this.#place, this.#plan.size);
+    await this.#place.file(FILE);
+    const network = this.#plan.network ? await Network.create(this.#place) : undefined;
+    try {
+      const figures = await this.#withServer(network);
+      return { ...figures, seconds: (performance.now() - began) / 1000 };
+    } catch (error) {
+      throw new Error(this.#report(error), { cause: error });
+    } finally {
+      await network?.remove();
+    }
+  }
+
+  #report(error: unknown): string {
+    const faults = this.#injector?.done.map((line) => `  ${line}`) ?? [];
+    return [
+      error instanceof Error ? error.message : String(error),
+      `plan: ${JSON.stringify({ ...this.#plan, faults: this.#plan.faults.length })}`,
+      'faults so far:',
+      ...(faults.length > 0 ? faults : ['  none']),
+      'tsnbdfuse said:',
+      this.#mounted?.running.stderr.slice(-SHOWN) ?? '',
+    ].join('\n');
+  }
+
+  async #withServer(network: Network | undefined): Promise<Omit<RoundFigures, 'seconds'>> {
+    const captive =
+      this.#plan.server === 'captive'
+        ? await CaptiveVictim.prepare(this.#place, this.#plan)
+        : undefined;
+    const server = captive ? undefined : await ServerVictim.start(this.#place, this.#plan, network);
+    const victim: Victim | undefined = captive ?? server;
+    if (victim === undefined) throw new Error('there is no server');
+    try {
+      const source = captive
+        ? ['--restart-server', FILE, '[', ...captive.command, ']']
+        : [FILE, server?.uri ?? ''];
+      const figures = await this.#withMount(source, victim, network);
+      await victim.stop();
+      await checkImage(this.#place, SERVERS[this.#plan.server], victim.files);
+      await this.#compare(victim);
+      return figures;
+    } finally {
+      await victim.stop();
+    }
+  }
+
+  async #withMount(
+    source: readonly string[],
+    victim: Victim,
+    network: Network | undefined,
+  ): Promise<Omit<RoundFigures, 'seconds'>> {
+    const plan = this.#plan;
+    const mounted = await this.#place.mount(
+      [
+        ...(isGentle(plan.fault) ? ['--reconnect', String(RECONNECT)] : []),
+        ...(plan.timeout === undefined ? [] : ['--timeout', String(plan.timeout)]),
+        `--cache=${plan.cache}`,
+        ...['-C', String(plan.connections), ...source],
+      ],
+      { deadline: ROUND_DEADLINE },
+    );
+    this.#mounted = mounted;
+    const injector = new Injector(plan, victim, network);
+    this.#injector = injector;
+    const start = holdingsOf(mounted.pid);
+    await this.#exercise(injector);
+    await injector.finish();
+    const end = await this.#settle(mounted, start);
+    const { status, stderr } = await mounted.unmount(FILE);
+    const allowed = isGentle(plan.fault) ? [0] : [0, 1];
+    if (!allowed.includes(status ?? -1) || stderr.includes('internal error')) {
+      throw new Error(`tsnbdfuse ended with ${String(status)}`);
+    }
+    return {
+      server: plan.server,
+      fault: plan.fault,
+      seed: plan.seed,
+      operations: injector.steps,
+      faults: injector.counts,
+      refusals: injector.refusals,
+      lostSectors: injector.lostSectors,
+      reconnects: stderr.match(RESTORED)?.length ?? 0,
+      start,
+      end,
+    };
+  }
+
+  /** @throws Error where what the programs saw was wrong, or where they see nothing any more */
+  async #exercise(injector: Injector): Promise<void> {
+    const { seed, steps, workers, cache, grain, fault } = this.#plan;
+    const work = exercise(this.#place, {
+      seed,
+      steps: Math.ceil(steps / workers),
+      workers,
+      grain,
+      cache,
+      errors: fault === 'errors',
+      dropCaches: process.getuid?.() === 0,
+      onStep: () => injector.step(),
+      onError: () => injector.refusals++,
+      beforeCheck: () => injector.finish(),
+      deadline: ROUND_DEADLINE,
+    });
+    const over = new AbortController();
+    try {
+      await Promise.race([work, this.#untilHang(injector, over.signal)]);
+    } finally {
+      over.abort();
+      // What failed for the hang, or because it is taken down, is no news.
+      work.catch(() => undefined);
+    }
+  }
+
+  async #untilHang(injector: Injector, over: AbortSignal): Promise<void> {
+    let [steps, since] = [-1, 0];
+    await until(
+      'the end',
+      async () => {
+        if (over.aborted) return true;
+        if (steps !== injector.steps || (await injector.isBusy)) {
+          [steps, since] = [injector.steps, performance.now()];
+        }
+        if (performance.now() - since > HANGS_AFTER) {
+          throw new Error(`no step within ${HANGS_AFTER / 1000} s, after ${steps} of them`);
+        }
+        return false;
+      },
+      ROUND_DEADLINE,
+    );
+  }
+
+  /** Waits until it has no more descriptors than at the start. */
+  async #settle({ pid }: Mounted, start: Holdings): Promise<Holdings> {
+    let end = holdingsOf(pid);
+    try {
+      await until(
+        'descriptors are closed',
+        () => (end = holdingsOf(pid)).descriptors <= start.descriptors,
+        SETTLE_DEADLINE,
+      );
+    } catch {
+      throw new Error(
+        `tsnbdfuse had ${start.descriptors} descriptors at the start and has ${end.descriptors} now`,
+      );
+    }
+    return end;
+  }
+
+  /** All that was written is in the image: the unmount said so. */
+  async #compare({ files }: Victim): Promise<void> {
+    const [is, should] = await Promise.all([
+      rawImage(this.#place, SERVERS[this.#plan.server], files).then((path) => readFile(path)),
+      readFile(this.#place.join('model')),
+    ]);
+    if (is.length < should.length) throw new Error(`the image has ${is.length} bytes only`);
+    const wrong = [...should.keys()].filter((at) => is[at] !== should[at]);
+    if (wrong.length === 0) return;
+    throw new Error(
+      `the image differs from the model in ${wrong.length} bytes, from ${wrong[0] ?? 0} to ${wrong.at(-1) ?? 0}`,
+    );
+  }
+}

@@ -1,0 +1,141 @@
+/** The server of a round: started, killed, stalled, robbed of its power, and started again in the same place. */
+
+import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { until } from '../support/mounts.js';
+import type { Running, Workplace } from '../support/mounts.js';
+import { hasEnded } from '../support/real-servers.js';
+import type { Network } from './network.js';
+import type { Plan } from './plan.js';
+import { SERVERS, checkImage, prepareServer, uriOf, writeConfig } from './servers.js';
+import type { Files, ServerSpec } from './servers.js';
+
+/** Milliseconds; the longest timer there is. */
+const FOR_EVER = 2 ** 31 - 1;
+
+/** What faults are done to. */
+export interface Victim {
+  readonly files: Files;
+  /** At once. Resolves when nothing of it is left. */
+  kill(): Promise<void>;
+  /** After it was killed. Resolves when it serves. */
+  start(): Promise<void>;
+  /** It answers nothing and does not end, until it is resumed. */
+  stall(): Promise<void>;
+  resume(): Promise<void>;
+  /** @param kept see PowerCutDisk @returns how many sectors lost what was written last */
+  powerCut(kept: number): Promise<number>;
+  /** As a user would, and so that all is in the image that has to be. May be called twice. */
+  stop(): Promise<void>;
+}
+
+/** @param name 0 is none, to look who is there @returns whether there was anybody to get it */
+export function signal(pid: number, name: NodeJS.Signals | 0): boolean {
+  try {
+    process.kill(pid, name);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+export class ServerVictim implements Victim {
+  readonly files: Files;
+  readonly uri: string;
+  readonly #place: Workplace;
+  readonly #plan: Plan;
+  readonly #spec: ServerSpec;
+  readonly #network: Network | undefined;
+  #running: Running | undefined;
+  /** The process group; 0 while it is not running. */
+  #group = 0;
+
+  private constructor(place: Workplace, plan: Plan, files: Files, network: Network | undefined) {
+    this.#place = place;
+    this.#plan = plan;
+    this.#spec = SERVERS[plan.server];
+    this.#network = network;
+    this.files = files;
+    this.uri = uriOf(this.#spec, files, network?.address);
+  }
+
+  static async start(place: Workplace, plan: Plan, network?: Network): Promise<ServerVictim> {
+    const files = await prepareServer(place, SERVERS[plan.server]);
+    const victim = new ServerVictim(place, plan, files, network);
+    await writeConfig(victim.#spec, files, network?.address);
+    await victim.start();
+    return victim;
+  }
+
+  async start(): Promise<void> {
+    const { socket, pidfile } = this.files;
+    for (const path of [socket, pidfile]) rmSync(path, { force: true });
+    const command = [
+      ...(this.#network?.enter ?? []),
+      ...this.#spec.command(this.files, this.#plan, this.#network?.address),
+    ];
+    const [program = '', ...args] = command;
+    const running = this.#place.start(program, args, {
+      deadline: FOR_EVER,
+      detached: true,
+      talk: true,
+    });
+    this.#running = running;
+    const isDaemon = this.#spec.daemon === true;
+    await until('the server serves', () => {
+      if (running.hasEnded && !isDaemon) {
+        throw new Error(`${command.join(' ')} ended: ${running.stderr}`);
+      }
+      return this.#readPid() > 0 && (this.#network !== undefined || existsSync(socket));
+    });
+    this.#group = isDaemon ? this.#readPid() : running.pid;
+  }
+
+  /** 0 when there is none yet. */
+  #readPid(): number {
+    try {
+      return Number(readFileSync(this.files.pidfile, 'utf8'));
+    } catch {
+      return 0;
+    }
+  }
+
+  async kill(): Promise<void> {
+    signal(-this.#group, 'SIGKILL');
+    await this.#gone();
+    await checkImage(this.#place, this.#spec, this.files);
+  }
+
+  async #gone(): Promise<void> {
+    const group = this.#group;
+    this.#group = 0;
+    // Those of a server with a process for each client have no other name than that of their group.
+    await until('the server is gone', () => group === 0 || !signal(-group, 0) || hasEnded(group));
+    if (this.#spec.daemon !== true) await this.#running?.ended;
+  }
+
+  stall(): Promise<void> {
+    signal(-this.#group, 'SIGSTOP');
+    return Promise.resolve();
+  }
+
+  resume(): Promise<void> {
+    signal(-this.#group, 'SIGCONT');
+    return Promise.resolve();
+  }
+
+  async powerCut(kept: number): Promise<number> {
+    const running = this.#running;
+    running?.tell(`cut ${kept}\n`);
+    await this.#gone();
+    const [, lost] = running?.stdout.trim().split(' ') ?? [];
+    if (lost === undefined)
+      throw new Error(`the server did not lose its power: ${running?.stderr ?? ''}`);
+    return Number(lost);
+  }
+
+  async stop(): Promise<void> {
+    if (this.#group === 0) return;
+    signal(-this.#group, this.#spec.forgets === true ? 'SIGKILL' : 'SIGTERM');
+    await this.#gone();
+  }
+}
