@@ -81,7 +81,9 @@ describe('a power cut', requires({ root: true, fuse: true, programs: ['python3']
         await place.file('image', Buffer.alloc(PAGES * PAGE));
         const plan = makePlan(seed * CUTS + cut, 'power-cut', 'power', 1);
         const server = await ServerVictim.start(place, plan);
-        const mounted = await place.mount([`--cache=${cache}`, 'disk.raw', server.uri]);
+        const mounted = await place.mount([
+          ...['--reconnect', '0', `--cache=${cache}`, 'disk.raw', server.uri],
+        ]);
         const writer = place.start('python3', ['-c', WRITER, 'disk.raw', String(plan.seed)]);
         await until('it has synced', () => writer.stdout.split('sync').length > 3);
         await sleep(10 * cut);

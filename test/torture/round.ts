@@ -1,5 +1,6 @@
 /** A round: a server, a mount, programs that use it, faults; and then all has to be as if there were none. */
 
+import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { exercise, prepare } from '../support/exerciser.js';
 import { Workplace, until } from '../support/mounts.js';
@@ -29,14 +30,25 @@ const SHOWN = 4000;
 /** A line for each server that was there again. */
 const RESTORED = /^tsnbdfuse: .*\brestored\b/gm;
 
-/** @throws Error that tells what went wrong and what had been done until then */
-export async function runRound(plan: Plan): Promise<RoundFigures> {
+/**
+ * @param interrupted ends it, with all that it has started
+ * @throws Error that tells what went wrong and what had been done until then; the signal's reason
+ */
+export async function runRound(plan: Plan, interrupted: AbortSignal): Promise<RoundFigures> {
+  interrupted.throwIfAborted();
   const place = await Workplace.create();
+  const ending = new AbortController();
+  const { signal } = ending;
+  const interruption = once(interrupted, 'abort', { signal }).then(() => {
+    throw interrupted.reason;
+  });
   try {
-    const figures = await new Round(place, plan).run();
+    const figures = await Promise.race([new Round(place, plan).run(), interruption]);
     await place.nothingLeft();
     return figures;
   } finally {
+    interruption.catch(() => undefined);
+    ending.abort();
     await place.remove();
   }
 }

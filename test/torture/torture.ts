@@ -43,7 +43,7 @@ function possible(options: Options): Combination[] {
 }
 
 /** @returns whether all went well */
-async function torture(options: Options): Promise<boolean> {
+async function torture(options: Options, interrupted: AbortSignal): Promise<boolean> {
   const { minutes, seed, rounds: most } = options;
   const steps =
     options.steps ??
@@ -60,10 +60,14 @@ async function torture(options: Options): Promise<boolean> {
     if (failures.length > 0 && !options.keepGoing) break;
     const command = `npm run torture -- --server ${next.server} --fault ${next.fault} --seed ${next.seed} --steps ${steps} --rounds 1`;
     try {
-      const figures = await runRound(makePlan(next.seed, next.server, next.fault, steps));
+      const figures = await runRound(
+        makePlan(next.seed, next.server, next.fault, steps),
+        interrupted,
+      );
       rounds.push(figures);
       say(roundText(figures));
     } catch (error) {
+      if (interrupted.aborted) break;
       const problem = error instanceof Error ? error.message : String(error);
       failures.push({ seed: next.seed, command, problem });
       say(`FAILED: ${next.server} ${next.fault}, seed ${next.seed}\n${problem}\nagain: ${command}`);
@@ -72,7 +76,17 @@ async function torture(options: Options): Promise<boolean> {
   const figures = { seed, rounds, failures };
   console.log(runText(figures));
   if (options.json !== undefined) writeFileSync(options.json, runJson(figures));
+  interrupted.throwIfAborted();
   return failures.length === 0;
+}
+
+/** Given when a signal asks us to end, which we do in good order. */
+function interruption(): AbortSignal {
+  const interrupted = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => interrupted.abort(new Error(`ended by ${signal}`)));
+  }
+  return interrupted.signal;
 }
 
 try {
@@ -80,7 +94,7 @@ try {
   const options = parseOptions(process.argv.slice(2), anySeed);
   // Nothing here waits for a medium: it is servers that die, and not the machine.
   if (existsSync(MEMORY)) process.env['TMPDIR'] ??= MEMORY;
-  process.exitCode = (await torture(options)) ? 0 : 1;
+  process.exitCode = (await torture(options, interruption())) ? 0 : 1;
 } catch (error) {
   if (error instanceof CommanderError) {
     process.exitCode = error.exitCode === 0 ? 0 : 2;
@@ -89,3 +103,5 @@ try {
     process.exitCode = 1;
   }
 }
+// What a round that failed was waiting for is of no interest any more.
+process.exit();
