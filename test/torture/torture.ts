@@ -35,11 +35,16 @@ function obstacle({ server, fault }: Combination): string | undefined {
 }
 
 function possible(options: Options): Combination[] {
-  return combinations(options.server, options.fault).filter((combination) => {
+  const leftOut = new Map<string, string[]>();
+  const left = combinations(options.server, options.fault).filter((combination) => {
     const why = obstacle(combination);
-    if (why !== undefined) say(`left out: ${combination.server} ${combination.fault}: ${why}`);
-    return why === undefined;
+    if (why === undefined) return true;
+    const name = `${combination.server} ${combination.fault}`;
+    leftOut.set(why, [...(leftOut.get(why) ?? []), name]);
+    return false;
   });
+  for (const [why, names] of leftOut) say(`left out, as ${why}: ${names.join(', ')}`);
+  return left;
 }
 
 /** @returns whether all went well */
@@ -49,7 +54,9 @@ async function torture(options: Options, interrupted: AbortSignal): Promise<bool
     options.steps ??
     Math.min(MOST_STEPS, Math.max(FEWEST_STEPS, Math.round(minutes * STEPS_PER_MINUTE)));
   const all = possible(options);
-  if (all.length === 0) throw new Error('there is nothing that can be done');
+  if (all.length === 0 && combinations(options.server, options.fault).length === 0) {
+    throw new Error(`${options.server ?? ''} cannot have ${options.fault ?? ''}`);
+  }
   say(`seed ${seed}, ${steps} steps a round`);
 
   const end = performance.now() + minutes * 60_000;
