@@ -1,9 +1,8 @@
 /** The server of a round: started, killed, stalled, robbed of its power, and started again in the same place. */
 
-import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { until } from '../support/mounts.js';
 import type { Running, Workplace } from '../support/mounts.js';
-import { hasEnded } from '../support/real-servers.js';
 import type { Network } from './network.js';
 import type { Plan } from './plan.js';
 import { SERVERS, checkImage, prepareServer, uriOf, writeConfig } from './servers.js';
@@ -36,6 +35,24 @@ export function signal(pid: number, name: NodeJS.Signals | 0): boolean {
   } catch {
     return false;
   }
+}
+
+/**
+ * Whether a process group has a member that lives. A server may have a process for each client, which goes on
+ * without the first one.
+ */
+function isThere(group: number): boolean {
+  return readdirSync('/proc').some((name) => {
+    if (!/^\d+$/.test(name)) return false;
+    try {
+      const stat = readFileSync(`/proc/${name}/stat`, 'latin1');
+      // Behind the name of the program: its state, its parent, its group (proc(5)).
+      const [state, , itsGroup] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+      return Number(itsGroup) === group && state !== 'Z';
+    } catch {
+      return false;
+    }
+  });
 }
 
 export class ServerVictim implements Victim {
@@ -108,8 +125,7 @@ export class ServerVictim implements Victim {
   async #gone(): Promise<void> {
     const group = this.#group;
     this.#group = 0;
-    // Those of a server with a process for each client have no other name than that of their group.
-    await until('the server is gone', () => group === 0 || !signal(-group, 0) || hasEnded(group));
+    await until('the server is gone', () => group === 0 || !isThere(group));
     if (this.#spec.daemon !== true) await this.#running?.ended;
   }
 
