@@ -51,7 +51,7 @@ describe('figures', () => {
     const text = runText({ seed: 5, rounds, failures });
     assert.match(text, /^2 rounds without a fault of ours, 1 with one; seeds from 5 on$/m);
     assert.match(text, /^faults injected: kill 4, power 4, delay 1$/m);
-    assert.match(text, /^reconnects: 7$/m);
+    assert.match(text, /^reconnects that were told of: 7$/m);
     const told = JSON.parse(runJson({ seed: 5, rounds, failures })) as {
       totals: { operations: number; mostMemory: unknown };
       failures: unknown;

@@ -30,6 +30,7 @@ export interface RoundFigures {
   /** Errors that programs got, where they are to get some. */
   readonly refusals: number;
   readonly lostSectors: number;
+  /** That tsnbdfuse told of; it does not tell of all when there are many. */
   readonly reconnects: number;
   readonly start: Holdings;
   readonly end: Holdings;
@@ -115,7 +116,7 @@ export function runText({ rounds, failures, seed }: RunFigures): string {
     `faults injected: ${countsText(all.faults)}`,
     `errors that programs got, of those injected: ${all.refusals}`,
     `sectors that power cuts took: ${all.lostSectors}`,
-    `reconnects: ${all.reconnects}`,
+    `reconnects that were told of: ${all.reconnects}`,
     `memory of tsnbdfuse, at most: ${mib(all.mostMemory.start)} at the start, ${mib(all.mostMemory.end)} at the end of a round`,
     `descriptors, at most: ${all.mostDescriptors.start} at the start, ${all.mostDescriptors.end} at the end`,
   ].join('\n');

@@ -1,6 +1,7 @@
 /** The server of a round: started, killed, stalled, robbed of its power, and started again in the same place. */
 
 import { existsSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { within } from '../../src/deadline.js';
 import { until } from '../support/mounts.js';
 import type { Running, Workplace } from '../support/mounts.js';
 import type { Network } from './network.js';
@@ -10,6 +11,8 @@ import type { Files, ServerSpec } from './servers.js';
 
 /** Milliseconds; the longest timer there is. */
 const FOR_EVER = 2 ** 31 - 1;
+/** Milliseconds that it gets to end by itself. */
+const STOP_PATIENCE = 10_000;
 
 /** What faults are done to. */
 export interface Victim {
@@ -118,13 +121,12 @@ export class ServerVictim implements Victim {
 
   async kill(): Promise<void> {
     signal(-this.#group, 'SIGKILL');
-    await this.#gone();
+    await this.#gone(this.#group);
+    this.#group = 0;
     await checkImage(this.#place, this.#spec, this.files);
   }
 
-  async #gone(): Promise<void> {
-    const group = this.#group;
-    this.#group = 0;
+  async #gone(group: number): Promise<void> {
     await until('the server is gone', () => group === 0 || !isThere(group));
     if (this.#spec.daemon !== true) await this.#running?.ended;
   }
@@ -142,7 +144,8 @@ export class ServerVictim implements Victim {
   async powerCut(kept: number): Promise<number> {
     const running = this.#running;
     running?.tell(`cut ${kept}\n`);
-    await this.#gone();
+    await this.#gone(this.#group);
+    this.#group = 0;
     const [, lost] = running?.stdout.trim().split(' ') ?? [];
     if (lost === undefined)
       throw new Error(`the server did not lose its power: ${running?.stderr ?? ''}`);
@@ -151,7 +154,11 @@ export class ServerVictim implements Victim {
 
   async stop(): Promise<void> {
     if (this.#group === 0) return;
-    signal(-this.#group, this.#spec.forgets === true ? 'SIGKILL' : 'SIGTERM');
-    await this.#gone();
+    if (this.#spec.forgets !== true) {
+      signal(-this.#group, 'SIGTERM');
+      // One whose clients stay may not end: a mount that has failed.
+      await within(this.#gone(this.#group), STOP_PATIENCE);
+    }
+    await this.kill();
   }
 }
