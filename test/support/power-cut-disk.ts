@@ -24,6 +24,8 @@ export const SECTOR = 512;
 const TRIMMED = 0xaa;
 /** Milliseconds that an answer takes at the most. */
 const SLOWEST = 4;
+/** Much is written while a flush is under way, which it does not cover. */
+const SLOWEST_FLUSH = 40;
 
 interface Change {
   /** The count of the disk's answers when it was answered; none is larger until then. */
@@ -77,11 +79,11 @@ export class PowerCutDisk implements Disk {
   }
 
   /** At once, at the end of the turn, or some milliseconds later. */
-  #later(answer: () => void): void {
+  #later(answer: () => void, slowest = SLOWEST): void {
     const choice = this.#random();
     if (choice < 0.4) answer();
     else if (choice < 0.7) setImmediate(answer);
-    else setTimeout(answer, this.#random() * SLOWEST);
+    else setTimeout(answer, this.#random() * slowest);
   }
 
   read(offset: bigint, length: number, reply: ReadReply): void {
@@ -139,7 +141,7 @@ export class PowerCutDisk implements Disk {
     this.#later(() => {
       this.#settle(({ change }) => change.answered <= covered);
       reply.done(0);
-    });
+    }, SLOWEST_FLUSH);
   }
 
   /** Makes the last version of each sector stable of which that is asked; what came later stays volatile. */

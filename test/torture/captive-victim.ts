@@ -14,6 +14,7 @@ export class CaptiveVictim implements Victim {
   /** Of the server, for the command line. */
   readonly command: readonly string[];
   readonly #place: Workplace;
+  #stalled: number | undefined;
 
   private constructor(place: Workplace, plan: Plan, files: Files) {
     this.#place = place;
@@ -42,17 +43,16 @@ export class CaptiveVictim implements Victim {
     await until('the server was started again', async () => (await this.#pid()) !== undefined);
   }
 
-  stall(): Promise<void> {
-    return this.#signal('SIGSTOP');
+  async stall(): Promise<void> {
+    this.#stalled = await this.#pid();
+    if (this.#stalled !== undefined) signal(this.#stalled, 'SIGSTOP');
   }
 
+  /** Another one may have been started in its place meanwhile. */
   resume(): Promise<void> {
-    return this.#signal('SIGCONT');
-  }
-
-  async #signal(name: NodeJS.Signals): Promise<void> {
-    const pid = await this.#pid();
-    if (pid !== undefined) signal(pid, name);
+    if (this.#stalled !== undefined) signal(this.#stalled, 'SIGCONT');
+    this.#stalled = undefined;
+    return Promise.resolve();
   }
 
   powerCut(): Promise<number> {
