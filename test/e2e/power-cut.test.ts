@@ -87,7 +87,12 @@ describe('a power cut', requires({ root: true, fuse: true, programs: ['python3']
         const writer = place.start('python3', ['-c', WRITER, 'disk.raw', String(plan.seed)]);
         await until('it has synced', () => writer.stdout.split('sync').length > 3);
         await sleep(10 * cut);
-        await server.powerCut(cut / (CUTS - 1));
+        await server.powerCut({
+          kind: 'power',
+          down: 0,
+          kept: cut / (CUTS - 1),
+          when: cut % 2 === 0 ? 'now' : 'flushed',
+        });
         const { stdout } = await writer.ended;
         await mounted.unmount('disk.raw');
 

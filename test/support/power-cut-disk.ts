@@ -52,6 +52,8 @@ export class PowerCutDisk implements Disk {
   /** What a sector held since it was stable, oldest first; never empty. */
   readonly #volatile = new Map<number, Version[]>();
   #answers = 0;
+  /** Called when a flush was answered. */
+  onFlushed: (() => void) | undefined;
 
   /**
    * @param path of the image, a multiple of 512 bytes long
@@ -141,6 +143,7 @@ export class PowerCutDisk implements Disk {
     this.#later(() => {
       this.#settle(({ change }) => change.answered <= covered);
       reply.done(0);
+      this.onFlushed?.();
     }, SLOWEST_FLUSH);
   }
 

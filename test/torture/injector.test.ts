@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { Injector } from './injector.js';
 import { makePlan } from './plan.js';
-import type { Plan, PlannedFault } from './plan.js';
+import type { Plan, PlannedFault, PowerCut } from './plan.js';
 import type { Files } from './servers.js';
 import type { Victim } from './victim.js';
 
@@ -37,7 +37,8 @@ class NotedVictim implements Victim {
   start = (): Promise<void> => this.#note('start');
   stall = (): Promise<void> => this.#note('stall');
   resume = (): Promise<void> => this.#note('resume');
-  powerCut = (kept: number): Promise<number> => this.#note(`cut ${kept}`).then(() => 5);
+  powerCut = ({ kept, when }: PowerCut): Promise<number> =>
+    this.#note(`cut ${kept} ${when}`).then(() => 5);
   stop = (): Promise<void> => this.#note('stop');
 }
 
@@ -65,7 +66,7 @@ describe('an injector', () => {
       planOf([
         { at: 2, fault: { kind: 'kill', down: 0, again: [0] } },
         { at: 2, fault: { kind: 'stall', lasts: 0 } },
-        { at: 3, fault: { kind: 'power', down: 0, kept: 0.5 } },
+        { at: 3, fault: { kind: 'power', down: 0, kept: 0.5, when: 'flushed' } },
         { at: 9, fault: { kind: 'stall', lasts: 0 } },
       ]),
       victim,
@@ -77,7 +78,7 @@ describe('an injector', () => {
     steps(injector, 2);
     await injector.finish();
     const kill = ['kill', 'start'];
-    assert.deepEqual(victim.log, [...kill, ...kill, 'stall', 'resume', 'cut 0.5', 'start']);
+    assert.deepEqual(victim.log, [...kill, ...kill, 'stall', 'resume', 'cut 0.5 flushed', 'start']);
     assert.deepEqual(injector.counts, {
       kill: 2,
       power: 1,

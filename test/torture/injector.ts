@@ -80,7 +80,7 @@ export class Injector {
         }
         return;
       case 'power':
-        this.lostSectors += await this.#victim.powerCut(fault.kept);
+        this.lostSectors += await this.#victim.powerCut(fault);
         await sleep(fault.down);
         await this.#victim.start();
         return;

@@ -36,12 +36,21 @@ export const COMBINATIONS: Readonly<Record<ServerName, readonly FaultName[]>> = 
 export const CUTS = ['ours', 'theirs', 'silence'] as const;
 export type Cut = (typeof CUTS)[number];
 
+export interface PowerCut {
+  readonly kind: 'power';
+  /** Milliseconds. */
+  readonly down: number;
+  /** What part of what was not flushed had reached the medium, from 0 to 1. */
+  readonly kept: number;
+  /** Or right after the next flush was answered. */
+  readonly when: 'now' | 'flushed';
+}
+
 /** Times are in milliseconds. */
 export type Fault =
   /** SIGKILL, and a start after a while; and again soon after that, which meets the reconnection. */
   | { readonly kind: 'kill'; readonly down: number; readonly again: readonly number[] }
-  /** The same, and of what was not flushed a part (from 0 to 1) had reached the medium. */
-  | { readonly kind: 'power'; readonly down: number; readonly kept: number }
+  | PowerCut
   | { readonly kind: 'cut'; readonly how: Cut; readonly lasts: number; readonly kills: boolean }
   | { readonly kind: 'stall'; readonly lasts: number }
   /** The server refuses some requests for a number of steps. */
@@ -128,7 +137,12 @@ function chooseFault(name: FaultName, server: ServerName, dice: Dice): Fault | u
       return { kind: name, down: dice.number(0, LONGEST_DOWN), again };
     }
     case 'power':
-      return { kind: name, down: dice.number(0, LONGEST_DOWN), kept: dice.one([0, 0.5, 1]) };
+      return {
+        kind: name,
+        down: dice.number(0, LONGEST_DOWN),
+        kept: dice.one([0, 0.5, 1]),
+        when: dice.chance(0.5) ? 'flushed' : 'now',
+      };
     case 'cut':
       return { kind: name, how: dice.one(CUTS), lasts: duration(dice), kills: dice.chance(0.3) };
     case 'stall':

@@ -5,7 +5,7 @@ import { within } from '../../src/deadline.js';
 import { until } from '../support/mounts.js';
 import type { Running, Workplace } from '../support/mounts.js';
 import type { Network } from './network.js';
-import type { Plan } from './plan.js';
+import type { Plan, PowerCut } from './plan.js';
 import { SERVERS, checkImage, prepareServer, uriOf, writeConfig } from './servers.js';
 import type { Files, ServerSpec } from './servers.js';
 
@@ -24,8 +24,8 @@ export interface Victim {
   /** It answers nothing and does not end, until it is resumed. */
   stall(): Promise<void>;
   resume(): Promise<void>;
-  /** @param kept see PowerCutDisk @returns how many sectors lost what was written last */
-  powerCut(kept: number): Promise<number>;
+  /** @returns how many sectors lost what was written last */
+  powerCut(how: PowerCut): Promise<number>;
   /** As a user would, and so that all is in the image that has to be. May be called twice. */
   stop(): Promise<void>;
 }
@@ -141,9 +141,9 @@ export class ServerVictim implements Victim {
     return Promise.resolve();
   }
 
-  async powerCut(kept: number): Promise<number> {
+  async powerCut({ kept, when }: PowerCut): Promise<number> {
     const running = this.#running;
-    running?.tell(`cut ${kept}\n`);
+    running?.tell(`cut ${kept} ${when}\n`);
     await this.#gone(this.#group);
     this.#group = 0;
     const [, lost] = running?.stdout.trim().split(' ') ?? [];
