@@ -82,6 +82,8 @@ export interface Plan {
   /** Seconds that a request may take before its connection is given up; undefined for the usual ones. */
   readonly timeout: number | undefined;
   readonly faults: readonly PlannedFault[];
+  /** As on the command line: one that is soon reached, or the usual one. */
+  readonly unflushedLimit: string | undefined;
 }
 
 /** Seconds: above what a request takes on a busy machine, below the longest faults. */
@@ -194,5 +196,6 @@ export function makePlan(seed: number, server: ServerName, fault: FaultName, ste
     delay: isSlow ? dice.number(1, 15) : 0,
     timeout: fault === 'kill' || fault === 'power' || !isGentle(fault) ? undefined : SHORT_TIMEOUT,
     faults,
+    unflushedLimit: isGentle(fault) && dice.chance(0.4) ? '1M' : undefined,
   };
 }

@@ -130,6 +130,7 @@ class Round {
       [
         ...(isGentle(plan.fault) ? ['--reconnect', String(RECONNECT)] : []),
         ...(plan.timeout === undefined ? [] : ['--timeout', String(plan.timeout)]),
+        ...(plan.unflushedLimit === undefined ? [] : ['--unflushed-limit', plan.unflushedLimit]),
         `--cache=${plan.cache}`,
         ...['-C', String(plan.connections), ...source],
       ],
