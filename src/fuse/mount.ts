@@ -5,6 +5,7 @@ import { TOO_LATE, within } from '../deadline.js';
 import { errno, errnoText } from '../errno.js';
 import { fitDisk } from '../disk/fit.js';
 import { readDisk } from '../disk/promises.js';
+import { ReadAfterWriteDisk } from '../disk/read-after-write.js';
 import { ReadAheadDisk } from '../disk/read-ahead.js';
 import type { Disk } from '../disk/disk.js';
 import { native } from '../native.js';
@@ -128,7 +129,9 @@ export async function mountDisk(
   const fitted = fitDisk(disk, MAX_TRANSFER);
   // Without the page cache each read is to reach the server.
   const ahead = options.cache === 'none' ? undefined : new ReadAheadDisk(fitted);
-  const whole = ahead ?? fitted;
+  // Pages that are written back are locked against it by the kernel.
+  const whole =
+    options.cache === 'writeback' ? (ahead ?? fitted) : new ReadAfterWriteDisk(ahead ?? fitted);
   // Fitting hides it.
   const minimumBlock = disk.info.limits.minimum;
   const { part } = options;
