@@ -8,6 +8,7 @@
  * is answered it is dropped, also what was asked for meanwhile and is still on its way.
  */
 
+import type { Owner } from '../buffer-pool.js';
 import type {
   Disk,
   DiskInfo,
@@ -237,6 +238,10 @@ class Change implements Reply {
 
   constructor(changed: (change: Change) => void) {
     this.#changed = changed;
+  }
+
+  keep(): Owner | undefined {
+    return this.reply?.keep?.();
   }
 
   done(code: number): void {

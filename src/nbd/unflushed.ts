@@ -15,6 +15,16 @@ const ENTRY_BYTES = 128;
 /** Bytes of copies that nobody uses, kept for the next ones. */
 const SPARE_BYTES = 4 * 1024 * 1024;
 
+/**
+ * A flush is wanted when such a part of the limit has come since the last one: early enough for writing to
+ * go on meanwhile. Where flushing costs next to nothing, as with a disk in memory, it is done more often, so
+ * that less is kept.
+ */
+const WANTED_PART = 1 / 8;
+const WANTED_PART_IF_QUICK = 1 / 16;
+/** Milliseconds that a flush takes which costs next to nothing. */
+const QUICK_FLUSH = 10;
+
 const NOTHING: Buffer = Buffer.alloc(0);
 
 /** A write, zero or trim that was answered. */
@@ -53,6 +63,7 @@ export interface UnflushedEvents {
 export class Unflushed implements AnswerWatch {
   readonly #limit: number;
   readonly #events: UnflushedEvents;
+  readonly #now: () => number;
   readonly #copies = new BufferPool(SPARE_BYTES);
   // A list from the oldest entry to the newest. The entries are kept and used again.
   #first: Entry | undefined;
@@ -65,11 +76,18 @@ export class Unflushed implements AnswerWatch {
   #payloadBytes = 0;
   /** Of `bytes`, what came since a flush was sent. */
   #sinceMark = 0;
+  /** When that was, and whether the last one that came back was quick. */
+  #markedAt = 0;
+  #quick = false;
 
-  /** @param limit in bytes: see `full` */
-  constructor(limit: number, events: UnflushedEvents) {
+  /**
+   * @param limit in bytes: see `full`
+   * @param now milliseconds
+   */
+  constructor(limit: number, events: UnflushedEvents, now: () => number = () => performance.now()) {
     this.#limit = limit;
     this.#events = events;
+    this.#now = now;
   }
 
   get empty(): boolean {
@@ -132,8 +150,8 @@ export class Unflushed implements AnswerWatch {
     this.#nextNumber++;
     this.#bytes += size;
     this.#sinceMark += size;
-    // Early enough for writing to go on meanwhile.
-    if (this.#sinceMark >= this.#limit / 4) this.#events.flushWanted();
+    const part = this.#quick ? WANTED_PART_IF_QUICK : WANTED_PART;
+    if (this.#sinceMark >= part * this.#limit) this.#events.flushWanted();
   }
 
   #keepPayload(entry: Entry, { bytes, start, length, reply }: PendingCommand): void {
@@ -155,10 +173,12 @@ export class Unflushed implements AnswerWatch {
   /** To be taken when a flush is sent: it covers what was answered before. */
   mark(): number {
     this.#sinceMark = 0;
+    this.#markedAt = this.#now();
     return this.#nextNumber;
   }
 
   #covered(mark: number): void {
+    this.#quick = this.#now() - this.#markedAt < QUICK_FLUSH;
     if (mark <= this.#firstNumber) return;
     while (this.#firstNumber < mark && this.#first !== undefined) this.#dropFirst(this.#first);
     this.#events.covered();

@@ -17,13 +17,14 @@ interface Log {
   readonly events: string[];
 }
 
-function make(limit = 1024 * 1024): Log {
+function make(limit = 1024 * 1024, now?: () => number): Log {
   const events: string[] = [];
-  const unflushed = new Unflushed(limit, {
+  const told = {
     flushWanted: () => events.push('wanted'),
     covered: () => events.push('covered'),
-    flushFailed: (code) => events.push(`failed ${code}`),
-  });
+    flushFailed: (code: number) => events.push(`failed ${code}`),
+  };
+  const unflushed = new Unflushed(limit, told, now);
   return { unflushed, events };
 }
 
@@ -124,7 +125,7 @@ describe('what no flush has covered', () => {
     assert.equal(released, 2);
   });
 
-  it('wants a flush at each quarter of its limit, and is full at its end', () => {
+  it('wants a flush at each eighth of its limit, and is full at its end', () => {
     const { unflushed, events } = make(4096);
     let count = 0;
     for (; !unflushed.full; count++) {
@@ -136,9 +137,32 @@ describe('what no flush has covered', () => {
       }
     }
     assert.equal(count, Math.ceil(4096 / (64 + 128)));
-    assert.equal(events.filter((event) => event === 'wanted').length, 3);
+    assert.equal(events.filter((event) => event === 'wanted').length, 7);
     answer(unflushed, { type: Command.FLUSH, mark: unflushed.mark() });
     assert.ok(!unflushed.full);
+  });
+
+  it('wants a flush twice as often while they are quick', () => {
+    let time = 0;
+    let took = 0;
+    const { unflushed, events } = make(64 * 1024, () => (time += took));
+    /** How many bytes are kept when a flush is wanted, which then comes back. */
+    const wantedAt = (): number => {
+      events.length = 0;
+      while (events.length === 0) answer(unflushed, { type: Command.WRITE, length: 64 });
+      const { bytes } = unflushed;
+      answer(unflushed, { type: Command.FLUSH, mark: unflushed.mark() });
+      assert.deepEqual(events, ['wanted', 'covered']);
+      assert.ok(unflushed.empty);
+      return bytes;
+    };
+    const near = (bytes: number, expected: number): void =>
+      assert.ok(bytes >= expected && bytes < expected + 192, `${bytes}, not ${expected}`);
+    near(wantedAt(), 8 * 1024);
+    near(wantedAt(), 4 * 1024);
+    took = 15;
+    near(wantedAt(), 4 * 1024);
+    near(wantedAt(), 8 * 1024);
   });
 
   it('stays when a flush fails', () => {
