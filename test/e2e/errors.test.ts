@@ -182,7 +182,7 @@ describe('an error', requires({ root: true, fuse: true, programs: ['nbdkit'] }),
     ] as const) {
       it(`is ESHUTDOWN for who gets it (${operation}), and EIO from then on`, async () => {
         fake = await FakeServer.start({ size: BigInt(MIB), extendedHeaders: true });
-        const mounted = await place.mount(['disk.raw', fake.uri]);
+        const mounted = await place.mount(['--reconnect=0', 'disk.raw', fake.uri]);
         fake.refuses.set(command, 108);
         assert.equal(await got(operation), errnoName(errno.ESHUTDOWN));
         await until('it is told', () => said(mounted.running.stderr).length > 0);

@@ -7,7 +7,17 @@
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { chown, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  chown,
+  mkdir,
+  mkdtemp,
+  readFile,
+  readdir,
+  rm,
+  stat,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Writable } from 'node:stream';
@@ -136,6 +146,8 @@ export class Workplace {
   readonly path: string;
   readonly env: NodeJS.ProcessEnv;
   readonly #mark = randomUUID();
+  /** Of /dev/fuse, before it was changed. */
+  #fuseMode: number | undefined;
 
   private constructor(path: string) {
     this.path = path;
@@ -166,8 +178,13 @@ export class Workplace {
     return this.join(name);
   }
 
-  /** Gives the folder of the test to another user, with these files in it. */
+  /**
+   * Gives the folder of the test to another user, with these files in it, and lets everybody mount, as udev
+   * does, until it is removed.
+   */
   async give(user: number, ...names: readonly string[]): Promise<void> {
+    this.#fuseMode ??= (await stat('/dev/fuse')).mode & 0o777;
+    await chmod('/dev/fuse', 0o666);
     for (const name of ['', 'run', ...names]) await chown(this.join(name), user, user);
   }
 
@@ -289,6 +306,7 @@ export class Workplace {
   }
 
   async remove(): Promise<void> {
+    if (this.#fuseMode !== undefined) await chmod('/dev/fuse', this.#fuseMode);
     await this.#clear();
     await rm(this.path, { recursive: true, force: true });
   }
