@@ -1,6 +1,7 @@
 /** The options of the command: their names, their values, and the help that tells of them. */
 
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { memoryLimit } from '../fuse/memory-limit.js';
 import { SizeError, parseSize } from '../sizes.js';
 
 export const CACHES = ['writeback', 'writethrough', 'none'] as const;
@@ -45,7 +46,9 @@ function parseSeconds(text: string): number {
 /** Seconds; see ARCHITECTURE.md, "When the server is lost". */
 const DEFAULT_TIMEOUT = 30;
 const DEFAULT_RECONNECT = 60;
-const DEFAULT_UNFLUSHED = 64n * 1024n * 1024n;
+const DEFAULT_UNFLUSHED = 64 * 1024 * 1024;
+/** Of the memory of our group of processes: all else of ours, and those who write, need the rest. */
+const UNFLUSHED_PART = 16;
 /** In bytes: less would be one flush after the other. The most is what the process may well have. */
 const MIN_UNFLUSHED = 1024n * 1024n;
 const MAX_UNFLUSHED = 16n * 1024n * 1024n * 1024n;
@@ -114,6 +117,12 @@ export interface Patience {
   readonly unflushedLimit: number;
 }
 
+/** Where there is little memory for all of our group of processes, no more than a part of it. */
+function defaultUnflushed(): number {
+  const part = Math.floor(memoryLimit() / UNFLUSHED_PART);
+  return Math.max(Number(MIN_UNFLUSHED), Math.min(DEFAULT_UNFLUSHED, part));
+}
+
 /** @param reconnects the server can be reached again */
 export function patienceOf(options: Options, reconnects: boolean): Patience {
   const { timeout, reconnect = DEFAULT_RECONNECT, unflushedLimit } = options;
@@ -123,7 +132,7 @@ export function patienceOf(options: Options, reconnects: boolean): Patience {
     timeout: timeout === 0 ? undefined : timeout * 1000,
     reconnect: reconnects && seconds > 0 ? seconds * 1000 : undefined,
     forever,
-    unflushedLimit: unflushedLimit ?? Number(DEFAULT_UNFLUSHED),
+    unflushedLimit: unflushedLimit ?? defaultUnflushed(),
   };
 }
 
