@@ -57,7 +57,8 @@ describe('a disk through ssh', requires({ fuse: true, programs: ['nc'] }), () =>
 
   afterEach(() => until('ssh has ended', async () => (await far()).length === 0));
 
-  const mount = (): Promise<Mounted> => place.mount(['disk.raw', uri], options);
+  const mount = (...args: readonly string[]): Promise<Mounted> =>
+    place.mount([...args, 'disk.raw', uri], options);
   const write = (text: string): Promise<string> =>
     place.ok('dd', ['of=disk.raw', 'conv=notrunc'], { input: text });
   const content = async (length: number): Promise<string> =>
@@ -100,7 +101,7 @@ describe('a disk through ssh', requires({ fuse: true, programs: ['nc'] }), () =>
   });
 
   it('gives errors once ssh is gone', async () => {
-    const mounted = await mount();
+    const mounted = await mount('--reconnect=0');
     for (const [pid, words] of await far()) {
       if (words.includes('/bin/ssh ')) process.kill(pid, 'SIGTERM');
     }
