@@ -458,7 +458,7 @@ describe(
         await place.ok('cmp', ['data', 'disk.raw']);
         const { status, stderr } = await mounted.unmount('disk.raw');
         assert.deepEqual([status, stderr], [0, '']);
-        const again = await place.mount(['-r', 'disk.raw', uri]);
+        const again = await place.mount(['-r', '--reconnect=0', 'disk.raw', uri]);
         await place.ok('cmp', ['data', 'disk.raw']);
         await server.stop();
         const result = await place.run('dd', ['if=disk.raw', 'of=out', 'bs=1M', 'iflag=direct']);
