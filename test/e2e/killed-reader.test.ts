@@ -107,7 +107,8 @@ describe(
 
     async function ends(mounted: Mounted): Promise<void> {
       process.kill(server.pid, 'SIGCONT');
-      assert.equal((await mounted.unmount('disk.raw')).status, 0);
+      const { status, stderr } = await mounted.unmount('disk.raw');
+      assert.equal(status, 0, stderr);
     }
 
     for (const how of ['direct', 'buffered', 'map']) {

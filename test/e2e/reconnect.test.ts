@@ -241,7 +241,8 @@ describe(
           await place.ok('fusermount3', ['-uz', 'disk.raw']);
         }
         assert.match((await reading.ended).stderr, /Input\/output error/);
-        assert.equal(await sync(), 'Input/output error');
+        // What is open is soon taken from its holder, who then hears that instead.
+        assert.match(await sync(), /^(Input\/output error|Transport endpoint is not connected)$/);
         const { status, stderr } = await mounted.running.ended;
         assert.equal(status, 1);
         assert.match(stderr, /not back within .* 1 MiB that were written/);
