@@ -193,13 +193,14 @@ export abstract class CaptiveProcess {
 
   /**
    * Ends it, with all the processes that it started, and removes its socket. Comes after the last
-   * connection is closed. May be called twice.
+   * connection is closed. May be called twice; what the first call says counts.
    *
+   * @param deadline milliseconds from SIGTERM to SIGKILL, where that is not CaptiveOptions.endDeadline
    * @returns a sentence about what went wrong with that, or undefined. How a server ended that was
    *   gone before is not told again.
    */
-  stop(): Promise<string | undefined> {
-    this.#stopped ??= this.#stop();
+  stop(deadline = this.#endDeadline): Promise<string | undefined> {
+    this.#stopped ??= this.#stop(deadline);
     return this.#stopped;
   }
 
@@ -208,19 +209,19 @@ export abstract class CaptiveProcess {
     if (this.#exit === undefined) signalGroup(this.#group, 'SIGKILL');
   }
 
-  async #stop(): Promise<string | undefined> {
+  async #stop(deadline: number): Promise<string | undefined> {
     try {
-      if (this.#exit === undefined) return await this.#end();
-      return (await this.#endRest()) ?? (await this.#endStrays());
+      if (this.#exit === undefined) return await this.#end(deadline);
+      return (await this.#endRest(deadline)) ?? (await this.#endStrays(deadline));
     } finally {
       await this.#guardian.release();
       this.#link.release();
     }
   }
 
-  async #end(): Promise<string | undefined> {
+  async #end(deadline: number): Promise<string | undefined> {
     const terminated = (await within(this.exited, END_BY_ITSELF)) === TOO_LATE;
-    const problem = await this.#endRest();
+    const problem = await this.#endRest(deadline);
     // Also one that was killed is to be reaped.
     const exit = await within(this.exited, KILL_DEADLINE);
     if (problem !== undefined) return problem;
@@ -231,15 +232,17 @@ export abstract class CaptiveProcess {
   }
 
   /** Ends what there is of the group, which may be without its leader. */
-  async #endRest(): Promise<string | undefined> {
+  async #endRest(deadline: number): Promise<string | undefined> {
     if (!groupAlive(this.#group)) return undefined;
     signalGroup(this.#group, 'SIGTERM');
+    // One that somebody has stopped would not hear of it.
+    signalGroup(this.#group, 'SIGCONT');
     traceMain('server %s was sent SIGTERM', this.name);
-    if (await groupGone(this.#group, this.#endDeadline)) return undefined;
+    if (await groupGone(this.#group, deadline)) return undefined;
     signalGroup(this.#group, 'SIGKILL');
     const gone = await groupGone(this.#group, KILL_DEADLINE);
     return gone
-      ? `server ${this.name} did not end within ${this.#endDeadline / 1000} s and was killed`
+      ? `server ${this.name} did not end within ${deadline / 1000} s and was killed`
       : `server ${this.name} cannot be killed: process group ${this.#group} is still there`;
   }
 
@@ -253,11 +256,11 @@ export abstract class CaptiveProcess {
   }
 
   /** Ends a server that went into the background, out of its group. */
-  async #endStrays(): Promise<string | undefined> {
+  async #endStrays(deadline: number): Promise<string | undefined> {
     const strays = await processesHolding(this.#socket);
     if (strays.length === 0) return undefined;
     traceMain('server %s left behind: %o', this.name, strays);
-    const left = await endProcesses(strays, this.#endDeadline, KILL_DEADLINE);
+    const left = await endProcesses(strays, deadline, KILL_DEADLINE);
     return left.length === 0
       ? undefined
       : `server ${this.name} went into the background and cannot be killed: process ${left.join(', ')}`;

@@ -13,6 +13,9 @@ import type { Patience } from './options.js';
 /** Milliseconds in which the end of a connection and the end of its server belong together. */
 const SAME_EVENT = 500;
 
+/** Milliseconds for a captive server to end that did not answer, or could not be connected to. */
+const LOST_SERVER_END = 3_000;
+
 export interface Origin {
   /** For messages: `server qemu-nbd`, or the URI. */
   readonly name: string;
@@ -26,11 +29,15 @@ export interface Origin {
   explainLoss(reason: string): Promise<string>;
   /**
    * Comes after the disk is closed.
-   * @param atOnce a captive server gets no time to end by itself
    * @returns a sentence about what went wrong, or undefined
    */
-  close(atOnce: boolean): Promise<string | undefined>;
+  close(urgency: Urgency): Promise<string | undefined>;
 }
+
+/**
+ * How much time a captive server gets to end: as much as it may need, little as it did not answer, or none.
+ */
+export type Urgency = 'in its time' | 'soon' | 'at once';
 
 /** How the server is connected to. */
 export interface Connecting {
@@ -188,7 +195,7 @@ export class CaptiveOrigin implements Origin {
 
   async #replaceServer(): Promise<CaptiveProcess> {
     // Never two of them at one image.
-    await this.#server.stop();
+    await this.#server.stop(LOST_SERVER_END);
     if (this.#isClosed) throw new CommandError(`${this.name} is not wanted any more`);
     const server = await this.#start();
     this.#server = server;
@@ -212,12 +219,12 @@ export class CaptiveOrigin implements Origin {
     return known ? `${this.name} ${exitText(exit)}` : `${this.name}: ${reason}`;
   }
 
-  async close(atOnce: boolean): Promise<string | undefined> {
+  async close(urgency: Urgency): Promise<string | undefined> {
     this.#isClosed = true;
-    if (atOnce) this.#server.kill();
+    if (urgency === 'at once') this.#server.kill();
     await this.#restarting?.catch(() => undefined);
-    if (atOnce) this.#server.kill();
-    const problem = await this.#server.stop();
+    if (urgency === 'at once') this.#server.kill();
+    const problem = await this.#server.stop(urgency === 'soon' ? LOST_SERVER_END : undefined);
     // Without its server, a connection attempt ends at once.
     await this.#connecting;
     return problem;

@@ -9,6 +9,7 @@ import type { Mountpoint } from '../fuse/mountpoint.js';
 import type { Mount, MountEnd } from '../fuse/mount.js';
 import type { Part } from '../partitions/part.js';
 import type { NbdDisk } from '../nbd/nbd-disk.js';
+import { mostMilliseconds } from '../nbd/stall-watch.js';
 import { traceMain } from '../trace.js';
 import type { MountCommand } from './command-line.js';
 import { TOO_LATE, within } from '../deadline.js';
@@ -20,12 +21,18 @@ import { MountError } from '../fuse/errors.js';
 import { findHolders } from './holders.js';
 import { say } from './messages.js';
 import { checkInherited, loadOrigin, openOrigin } from './open-origin.js';
-import type { Origin } from './origin.js';
+import type { Origin, Urgency } from './origin.js';
 import { Pidfile } from './pidfile.js';
 import type { Interruptions } from './signals.js';
 
-/** Milliseconds for the requests that are in flight when the disk is closed. */
-const CLOSE_DEADLINE = 12_000;
+/** Milliseconds for the requests that are in flight when the disk is closed: reads that nobody waits for. */
+const CLOSE_DEADLINE = 3_000;
+/**
+ * Milliseconds for the last flush, beside what the disk may take for it, after which it has failed it itself;
+ * and for it where --timeout is 0, which is as long as a timer can be.
+ */
+const END_SLACK = 5_000;
+const NO_DEADLINE = 2 ** 31 - 1;
 /** Milliseconds for what is in the page cache when a mount is detached. */
 const SYNC_DEADLINE = 10_000;
 /**
@@ -83,10 +90,10 @@ export async function serve(command: MountCommand, interruptions: Interruptions)
     }
     const session = new Session(command, mountpoint, origin, disk, pidfile);
     const status = await session.run(interruptions);
-    return Math.max(status, await closeOrigin(origin, session.gaveUp));
+    return Math.max(status, await closeOrigin(origin, session.urgency));
   } catch (error) {
     // What went wrong first is what the user is to hear.
-    await origin.close(false);
+    await origin.close('in its time');
     throw error;
   }
 }
@@ -103,8 +110,8 @@ function warnHidden({ shown, shownFile }: Mountpoint): void {
 }
 
 /** @returns the exit status as far as the end of the server goes */
-async function closeOrigin(origin: Origin, atOnce: boolean): Promise<number> {
-  const problem = await origin.close(atOnce);
+async function closeOrigin(origin: Origin, urgency: Urgency): Promise<number> {
+  const problem = await origin.close(urgency);
   if (problem === undefined) return 0;
   say(problem);
   return 1;
@@ -162,6 +169,12 @@ class Session {
     };
   }
 
+  /** How a captive server is to be ended. */
+  get urgency(): Urgency {
+    if (this.gaveUp) return 'at once';
+    return this.#loss !== undefined || this.#hangs ? 'soon' : 'in its time';
+  }
+
   /** The file with the disk, as the user wrote it. */
   get #shown(): string {
     return this.#mountpoint.shownFile;
@@ -196,6 +209,8 @@ class Session {
       if (this.gaveUp || this.#hangs) this.#disk.abort();
       if ((await within(this.#disk.close(), CLOSE_DEADLINE)) === TOO_LATE) {
         say(`${this.#origin.name} does not answer; its connection is dropped`);
+        this.#hangs = true;
+        this.#disk.abort();
       }
       await this.#report;
     }
@@ -235,6 +250,7 @@ class Session {
       exclusive: this.#origin.exclusive,
       source: this.#origin.mountSource,
       fuse: this.#command.fuse,
+      endDeadline: this.#endDeadline,
       // Once the server is lost everything fails, which is told in one line.
       warn: (line) => {
         setImmediate(() => {
@@ -247,6 +263,13 @@ class Session {
     // The server may have died while the mount was made.
     if (this.#loss !== undefined) this.#report ??= this.#reportLoss(this.#loss);
     return mount;
+  }
+
+  /** Milliseconds: whatever the disk still does in them is not to be cut off. */
+  get #endDeadline(): number {
+    const { timeout } = this.#command.patience;
+    if (timeout === undefined) return NO_DEADLINE;
+    return Math.min(NO_DEADLINE, mostMilliseconds(timeout) + LAST_PATIENCE + END_SLACK);
   }
 
   /** @returns the exit status */

@@ -15,6 +15,9 @@ const MAX_INTERVAL = 1000;
 const SLOW_BYTES = 1024 * 1024 * 1024;
 const MOST_EXTRA = 4;
 
+/** @param deadline milliseconds for a command @returns the most that any command may take that moves nothing */
+export const mostMilliseconds = (deadline: number): number => deadline * (1 + MOST_EXTRA);
+
 export class StallWatch {
   readonly #inFlight: InFlight;
   readonly #interval: number;
