@@ -24,11 +24,12 @@
  */
 #define SHORT_SLEEP 150000u
 /*
- * Nanoseconds between two looks from which on others have had the processor meanwhile. They need it,
- * and a sleeper gets it back sooner than one who yields it: nothing is put off for a while then, which
- * gets longer as long as that happens.
+ * Nanoseconds between two looks from which on others have had the processor meanwhile, for work of their
+ * own: a server that answers a request here, as it may on few processors, takes less. They need it, and a
+ * sleeper gets it back sooner than one who yields it: nothing is put off for a while then, which gets
+ * longer as long as that happens.
  */
-#define TAKEN_AWAY 30000u
+#define TAKEN_AWAY 300000u
 #define FIRST_PAUSE 4000000u
 #define LONGEST_PAUSE 1024000000u
 /* After so many sleeps put off in peace it starts anew. */
