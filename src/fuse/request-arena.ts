@@ -36,13 +36,19 @@ export class Slab implements Owner {
 }
 
 /** How many of the largest requests a slab has room for. */
-const LARGEST_PER_SLAB = 4;
+const LARGEST_PER_SLAB = 2;
 
 /**
  * How many slabs are lent at the most. A disk that bounds what it keeps gets along with fewer, unless it keeps
  * little of each: then it has to copy what it wants.
  */
-const MOST_LENT = 24;
+const MOST_LENT = 48;
+/**
+ * So many may be lent beside those that are not. Each further one takes the place of one that is not, so that
+ * memory does not grow, as long as so many are left.
+ */
+const LENT_ASIDE = 1;
+const LEAST_SLABS = 3;
 /** Milliseconds after which slabs that came back, and nobody has used meanwhile, are let go. */
 const SPARE_TIME = 5_000;
 
@@ -81,6 +87,12 @@ export class RequestArena {
     this.#freed = freed;
   }
 
+  /** How many there may be that are not lent. */
+  get #most(): number {
+    const left = this.#mostSlabs + LENT_ASIDE - this.#lent;
+    return Math.max(Math.min(LEAST_SLABS, this.#mostSlabs), Math.min(this.#mostSlabs, left));
+  }
+
   /** A slab with room for the largest request from its `used` on, or undefined if there is none now. */
   next(): Slab | undefined {
     const current = this.#current;
@@ -88,7 +100,7 @@ export class RequestArena {
       return current;
     }
     let slab = this.#free.pop();
-    if (slab === undefined && this.#slabs < this.#mostSlabs) {
+    if (slab === undefined && this.#slabs < this.#most) {
       slab = this.#spare.pop() ?? new Slab(LARGEST_PER_SLAB * this.#largest, this.#letGo);
       this.#leastSpare = Math.min(this.#leastSpare, this.#spare.length);
       this.#slabs++;
@@ -129,7 +141,7 @@ export class RequestArena {
   #reuse(slab: Slab): void {
     if (slab.held > 0 || slab.kept > 0) return;
     slab.used = 0;
-    if (this.#slabs > this.#mostSlabs) {
+    if (this.#slabs > this.#most) {
       this.#slabs--;
       if (slab === this.#current) this.#current = undefined;
       this.#spare.push(slab);
@@ -153,7 +165,7 @@ export class RequestArena {
   }
 
   #tellFreed(): void {
-    if (!this.#waiting || (this.#free.length === 0 && this.#slabs >= this.#mostSlabs)) return;
+    if (!this.#waiting || (this.#free.length === 0 && this.#slabs >= this.#most)) return;
     this.#waiting = false;
     this.#freed();
   }

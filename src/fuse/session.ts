@@ -17,7 +17,7 @@ import type { FileNode, Tree } from './tree.js';
 /** The kernel refuses to be read with less room than this. A page more than the header needs, as libfuse has it. */
 const LARGEST_REQUEST = MAX_TRANSFER + WRITE_DATA_AT + 4096;
 /** Bound on the memory of requests that wait for the disk. */
-const REQUEST_MEMORY = 16 * 1024 * 1024;
+const REQUEST_MEMORY = 14 * 1024 * 1024;
 /** How many requests are read at once before others get their turn. */
 const REQUESTS_PER_WAKE = 64;
 

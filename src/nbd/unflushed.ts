@@ -16,14 +16,17 @@ const ENTRY_BYTES = 128;
 const SPARE_BYTES = 4 * 1024 * 1024;
 
 /**
- * A flush is wanted when such a part of the limit has come since the last one: early enough for writing to
- * go on meanwhile. Where flushing costs next to nothing, as with a disk in memory, it is done more often, so
- * that less is kept.
+ * How much is kept follows from how long flushes take, so that memory is used only where it lets writes go on.
+ * Up to QUICK_FLUSH milliseconds, as of a disk in memory: a flush is wanted when so many bytes have come since
+ * the last one, and when so many are kept, writes wait for it. In proportion more where flushes take longer.
  */
+const QUICK_FLUSH = 2.5;
+const WANTED_IF_QUICK = 1024 * 1024;
+const FULL_IF_QUICK = 2 * WANTED_IF_QUICK;
+/** A flush is wanted when such a part of the limit has come at the latest. */
 const WANTED_PART = 1 / 8;
-const WANTED_PART_IF_QUICK = 1 / 16;
-/** Milliseconds that a flush takes which costs next to nothing. */
-const QUICK_FLUSH = 10;
+/** Of the time that flushes take, how much the last one counts. */
+const LAST_COUNTS = 1 / 4;
 
 const NOTHING: Buffer = Buffer.alloc(0);
 
@@ -76,18 +79,22 @@ export class Unflushed implements AnswerWatch {
   #payloadBytes = 0;
   /** Of `bytes`, what came since a flush was sent. */
   #sinceMark = 0;
-  /** When that was, and whether the last one that came back was quick. */
+  /** When that was, and the milliseconds that flushes take on average. */
   #markedAt = 0;
-  #quick = false;
+  #flushTime = QUICK_FLUSH;
+  /** In bytes: see WANTED_IF_QUICK. */
+  #wanted = 0;
+  #full = 0;
 
   /**
-   * @param limit in bytes: see `full`
+   * @param limit in bytes: what is kept at the most, but for what was sent before
    * @param now milliseconds
    */
   constructor(limit: number, events: UnflushedEvents, now: () => number = () => performance.now()) {
     this.#limit = limit;
     this.#events = events;
     this.#now = now;
+    this.#setBounds();
   }
 
   get empty(): boolean {
@@ -106,7 +113,7 @@ export class Unflushed implements AnswerWatch {
 
   /** Whether nothing should be written before a flush has made room. */
   get full(): boolean {
-    return this.#bytes >= this.#limit;
+    return this.#bytes >= this.#full;
   }
 
   succeeded(command: PendingCommand): void {
@@ -150,8 +157,7 @@ export class Unflushed implements AnswerWatch {
     this.#nextNumber++;
     this.#bytes += size;
     this.#sinceMark += size;
-    const part = this.#quick ? WANTED_PART_IF_QUICK : WANTED_PART;
-    if (this.#sinceMark >= part * this.#limit) this.#events.flushWanted();
+    if (this.#sinceMark >= this.#wanted) this.#events.flushWanted();
   }
 
   #keepPayload(entry: Entry, { bytes, start, length, reply }: PendingCommand): void {
@@ -178,10 +184,17 @@ export class Unflushed implements AnswerWatch {
   }
 
   #covered(mark: number): void {
-    this.#quick = this.#now() - this.#markedAt < QUICK_FLUSH;
+    this.#flushTime += LAST_COUNTS * (this.#now() - this.#markedAt - this.#flushTime);
+    this.#setBounds();
     if (mark <= this.#firstNumber) return;
     while (this.#firstNumber < mark && this.#first !== undefined) this.#dropFirst(this.#first);
     this.#events.covered();
+  }
+
+  #setBounds(): void {
+    const times = Math.max(1, this.#flushTime / QUICK_FLUSH);
+    this.#wanted = Math.min(WANTED_PART * this.#limit, WANTED_IF_QUICK * times);
+    this.#full = Math.min(this.#limit, FULL_IF_QUICK * times);
   }
 
   #dropFirst(entry: Entry): void {

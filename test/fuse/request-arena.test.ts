@@ -5,6 +5,8 @@ import type { Slab } from '../../src/fuse/request-arena.js';
 import { seeded } from '../support/memory-disk.js';
 
 const LARGEST = 4096;
+/** How many of the largest a slab has room for. */
+const PER_SLAB = 2;
 
 /** A request whose bytes are its own for as long as it is held. */
 interface Held {
@@ -16,7 +18,7 @@ interface Held {
 
 function makeArena(slabs: number): { arena: RequestArena; freed: () => number } {
   let freed = 0;
-  const arena = new RequestArena(LARGEST, slabs * 4 * LARGEST, () => freed++);
+  const arena = new RequestArena(LARGEST, slabs * PER_SLAB * LARGEST, () => freed++);
   return { arena, freed: () => freed };
 }
 
@@ -47,11 +49,11 @@ describe('RequestArena', () => {
       arena.hold(slab, LARGEST);
       held.push(slab);
     }
-    assert.equal(held.length, 8);
+    assert.equal(held.length, 2 * PER_SLAB);
     assert.equal(arena.next(), undefined);
-    for (const slab of held.slice(0, 3)) arena.release(slab);
+    for (const slab of held.slice(0, PER_SLAB - 1)) arena.release(slab);
     assert.equal(freed(), 0, 'a slab is free with its last request');
-    for (const slab of held.slice(3)) arena.release(slab);
+    for (const slab of held.slice(PER_SLAB - 1)) arena.release(slab);
     assert.ok(freed() > 0);
     assert.ok(arena.next() !== undefined);
   });
@@ -70,7 +72,7 @@ describe('RequestArena', () => {
       const random = seeded(slabs);
       let full = false;
       let freed = 0;
-      const arena = new RequestArena(LARGEST, slabs * 4 * LARGEST, () => {
+      const arena = new RequestArena(LARGEST, slabs * PER_SLAB * LARGEST, () => {
         full = false;
         freed++;
       });
@@ -108,7 +110,7 @@ describe('RequestArena', () => {
       }
       assert.equal(seen.size, slabs, 'its memory is bounded, and used');
       assert.ok(freed > 0, 'it was full at times');
-      assert.ok(longest >= 4 * slabs);
+      assert.ok(longest >= PER_SLAB * slabs);
     });
   }
 
@@ -126,10 +128,10 @@ describe('RequestArena', () => {
       assert.notEqual(slab.used, 0, 'what is kept is not written over');
       lent.push(owner);
     }
-    assert.equal(slabs.size, 5);
+    assert.equal(slabs.size, 20 / PER_SLAB);
     for (const owner of lent) owner.release();
     // The bound on what is not lent holds again.
-    for (let i = 0; i < 8; i++) arena.hold(mustHaveRoom(arena), LARGEST);
+    for (let i = 0; i < 2 * PER_SLAB; i++) arena.hold(mustHaveRoom(arena), LARGEST);
     assert.ok(arena.next() === undefined);
     assert.equal(freed(), 0);
   });
@@ -137,11 +139,69 @@ describe('RequestArena', () => {
   it('has room again when one is lent that is full', () => {
     const { arena, freed } = makeArena(1);
     const slab = mustHaveRoom(arena);
-    for (let i = 0; i < 4; i++) arena.hold(slab, LARGEST);
+    for (let i = 0; i < PER_SLAB; i++) arena.hold(slab, LARGEST);
     assert.equal(arena.next(), undefined);
     arena.lend(slab);
     assert.equal(freed(), 1);
     assert.notEqual(mustHaveRoom(arena), slab);
+  });
+
+  it('has room for fewer the more are lent, and for all again when they are back', () => {
+    const { arena, freed } = makeArena(6);
+    /** How many more of the largest there is room for, and what is done with them. */
+    const roomFor = (): number => {
+      const taken: Slab[] = [];
+      for (let slab = arena.next(); slab !== undefined; slab = arena.next()) {
+        arena.hold(slab, LARGEST);
+        taken.push(slab);
+      }
+      for (const slab of taken) arena.release(slab);
+      return taken.length / PER_SLAB;
+    };
+    assert.equal(roomFor(), 6);
+    const lent = [];
+    const rooms: number[] = [];
+    for (let i = 0; i < 6; i++) {
+      for (let held = 0; held < PER_SLAB; held++) {
+        const slab = mustHaveRoom(arena);
+        arena.hold(slab, LARGEST);
+        lent.push(arena.lend(slab));
+        arena.release(slab);
+      }
+      rooms.push(roomFor());
+    }
+    assert.deepEqual(rooms, [6, 5, 4, 3, 3, 3]);
+    for (const owner of lent) owner?.release();
+    assert.equal(roomFor(), 6);
+    assert.ok(freed() > 0);
+  });
+
+  it('always has room again, whatever is held, lent and given back in whatever order', () => {
+    const random = seeded(7);
+    let waits = false;
+    const arena = new RequestArena(LARGEST, 6 * PER_SLAB * LARGEST, () => (waits = false));
+    const held: Slab[] = [];
+    const lent: NonNullable<ReturnType<typeof arena.lend>>[] = [];
+    for (let round = 0; round < 50_000; round++) {
+      const coming = (round >> 8) % 2 === 0 ? 0.8 : 0.2;
+      if (random() < coming && !waits) {
+        const slab = arena.next();
+        waits = slab === undefined;
+        if (slab === undefined) continue;
+        arena.hold(slab, 40 + Math.floor(random() * (LARGEST - 39)));
+        held.push(slab);
+      } else if (held.length > 0 && random() < 0.7) {
+        const [slab] = held.splice(Math.floor(random() * held.length), 1);
+        assert.ok(slab !== undefined);
+        const owner = random() < 0.5 ? arena.lend(slab) : undefined;
+        if (owner !== undefined) lent.push(owner);
+        arena.release(slab);
+      } else {
+        lent.splice(Math.floor(random() * lent.length), 1)[0]?.release();
+      }
+      // Nothing is held any more, so that nothing would come that could be waited for.
+      if (held.length === 0) assert.ok(!waits);
+    }
   });
 
   it('lends no more than it may, however little is kept of each', () => {
@@ -150,7 +210,7 @@ describe('RequestArena', () => {
     for (let i = 0; i < 400; i++) {
       const slab = mustHaveRoom(arena);
       arena.hold(slab, LARGEST);
-      if (i % 4 === 0 && arena.lend(slab) === undefined) refused++;
+      if (i % PER_SLAB === 0 && arena.lend(slab) === undefined) refused++;
       arena.release(slab);
     }
     assert.ok(refused > 0);

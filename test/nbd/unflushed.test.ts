@@ -42,6 +42,16 @@ interface Answered {
 /** Memory that is used again as soon as a command is answered. */
 const scratch = Buffer.alloc(2 * SIZE);
 
+/** A write of a payload that may be kept as it is. */
+function answerWith(unflushed: Unflushed, payload: Buffer): void {
+  const command = new PendingCommand(0);
+  command.type = Command.WRITE;
+  command.length = payload.length;
+  command.bytes = payload;
+  command.reply = { done: () => undefined, keep: () => ({ release: () => undefined }) };
+  unflushed.succeeded(command);
+}
+
 function answer(unflushed: Unflushed, answered: Answered): void {
   const { type, offset = 0, length = 8, fua = false, value = 1, mark = 0 } = answered;
   const command = new PendingCommand(0);
@@ -142,27 +152,37 @@ describe('what no flush has covered', () => {
     assert.ok(!unflushed.full);
   });
 
-  it('wants a flush twice as often while they are quick', () => {
+  it('keeps more the longer flushes take, up to its limit', () => {
+    const MIB = 1024 * 1024;
     let time = 0;
     let took = 0;
-    const { unflushed, events } = make(64 * 1024, () => (time += took));
-    /** How many bytes are kept when a flush is wanted, which then comes back. */
-    const wantedAt = (): number => {
+    const { unflushed, events } = make(64 * MIB, () => time);
+    const payload = Buffer.alloc(MIB / 16);
+    /** How many MiB are kept when a flush is wanted, and when no more should come; a flush is back then. */
+    const bounds = (): number[] => {
       events.length = 0;
-      while (events.length === 0) answer(unflushed, { type: Command.WRITE, length: 64 });
-      const { bytes } = unflushed;
-      answer(unflushed, { type: Command.FLUSH, mark: unflushed.mark() });
-      assert.deepEqual(events, ['wanted', 'covered']);
+      let wanted = 0;
+      while (!unflushed.full) {
+        answerWith(unflushed, payload);
+        if (wanted === 0 && events.length > 0) wanted = unflushed.bytes;
+      }
+      const full = unflushed.bytes;
+      const sent = unflushed.mark();
+      time += took;
+      answer(unflushed, { type: Command.FLUSH, mark: sent });
       assert.ok(unflushed.empty);
-      return bytes;
+      return [wanted, full].map((bytes) => Math.floor(bytes / MIB));
     };
-    const near = (bytes: number, expected: number): void =>
-      assert.ok(bytes >= expected && bytes < expected + 192, `${bytes}, not ${expected}`);
-    near(wantedAt(), 8 * 1024);
-    near(wantedAt(), 4 * 1024);
-    took = 15;
-    near(wantedAt(), 4 * 1024);
-    near(wantedAt(), 8 * 1024);
+    took = 1;
+    assert.deepEqual(bounds(), [1, 2]);
+    assert.deepEqual(bounds(), [1, 2]);
+    took = 10;
+    const growing = Array.from({ length: 30 }, bounds);
+    assert.deepEqual(growing.at(-1), [4, 8]);
+    took = 1000;
+    assert.deepEqual(Array.from({ length: 3 }, bounds).at(-1), [8, 64]);
+    took = 1;
+    assert.deepEqual(Array.from({ length: 40 }, bounds).at(-1), [1, 2]);
   });
 
   it('stays when a flush fails', () => {
