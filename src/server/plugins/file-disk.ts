@@ -1,6 +1,6 @@
 /** An open file or block device as a disk. */
 
-import { close, fdatasync, read, write } from 'node:fs';
+import { close, fdatasync, read, readSync, write, writeSync } from 'node:fs';
 import { BufferPool } from '../../buffer-pool.js';
 import type { PooledBuffer } from '../../buffer-pool.js';
 import { HEADROOM } from '../../disk/disk.js';
@@ -36,9 +36,18 @@ const MAX_EXTENTS = 64;
 /** Written at once where the file system has no other way to zero. */
 const ZEROES = Buffer.alloc(1024 * 1024);
 
+export interface FileDiskOptions {
+  /**
+   * The file is nowhere but in memory (tmpfs): nothing of it waits for a disk, but for what was swapped out,
+   * and another thread would cost more than the copy. Its file system cannot say so (EOPNOTSUPP).
+   */
+  readonly inMemory?: boolean;
+}
+
 export class FileDisk implements Disk {
   readonly info: DiskInfo;
   readonly #fd: number;
+  readonly #inMemory: boolean;
   readonly #pool = new BufferPool(KEPT_BYTES);
   readonly #flush: FileFlush;
   readonly #writes: FileWrites;
@@ -51,8 +60,9 @@ export class FileDisk implements Disk {
   readonly #missing = new Set<number>();
 
   /** @param fd owned from now on */
-  constructor(fd: number, info: DiskInfo) {
+  constructor(fd: number, info: DiskInfo, { inMemory = false }: FileDiskOptions = {}) {
     this.#fd = fd;
+    this.#inMemory = inMemory;
     this.info = info;
     this.#flush = new FileFlush((done) => fdatasync(fd, (error) => done(errnoOf(error))));
     this.#writes = new FileWrites(fd, (write, put) => this.#writeRest(write, put));
@@ -79,6 +89,9 @@ export class FileDisk implements Disk {
    * @returns how many bytes there are without waiting; what is wrong shows where the rest is read
    */
   #readNow(offset: bigint, length: number, bytes: Buffer): number {
+    if (this.#inMemory) {
+      return countOf(() => readSync(this.#fd, bytes, HEADROOM, length, Number(offset)));
+    }
     if (this.#untried > 0) {
       this.#untried--;
       return 0;
@@ -129,8 +142,15 @@ export class FileDisk implements Disk {
     reply: Reply,
   ): void {
     const write = { offset, bytes, start, length, reply };
-    if (length <= MAX_GATHERED_BYTES) this.#writes.request(write);
-    else this.#writeRest(write, 0);
+    if (length > MAX_GATHERED_BYTES) {
+      this.#writeRest(write, 0);
+    } else if (this.#inMemory) {
+      const put = countOf(() => writeSync(this.#fd, bytes, start, length, Number(offset)));
+      if (put === length) reply.done(0);
+      else this.#writeRest(write, put);
+    } else {
+      this.#writes.request(write);
+    }
   }
 
   /** Writes from the `put`th byte on. */
@@ -245,6 +265,15 @@ export class FileDisk implements Disk {
 }
 
 /** 0 for no error. */
+/** How many bytes a call has moved; what went wrong shows where it is tried again for the rest. */
+function countOf(call: () => number): number {
+  try {
+    return call();
+  } catch {
+    return 0;
+  }
+}
+
 function errnoOf(error: NodeJS.ErrnoException | null): number {
   return error === null ? 0 : Math.abs(error.errno ?? errno.EIO);
 }

@@ -1,6 +1,6 @@
-/** A regular file or a block device as a disk. All I/O is done off the event loop. */
+/** A regular file or a block device as a disk. All I/O that may wait is done off the event loop. */
 
-import { close, constants, fstat, open, stat } from 'node:fs';
+import { close, constants, fstat, open, stat, statfs } from 'node:fs';
 import type { BigIntStats } from 'node:fs';
 import { promisify } from 'node:util';
 import type { DiskInfo } from '../../disk/disk.js';
@@ -12,6 +12,9 @@ import { blockDeviceQueue } from './block-device.js';
 import { FileDisk } from './file-disk.js';
 import { PluginError } from './index.js';
 import type { PluginOptions } from './index.js';
+
+/** statfs(2). */
+const TMPFS_MAGIC = 0x01021994;
 
 /** Positions beyond it could not be told to fs.write exactly. */
 const MAX_FILE_SIZE = BigInt(Number.MAX_SAFE_INTEGER);
@@ -34,7 +37,8 @@ export async function openFile(path: string, { readOnly }: PluginOptions): Promi
     throw new PluginError(`cannot open ${path}: ${code}`, { cause: error });
   }
   try {
-    return new FileDisk(fd, await describe(fd, path, readOnly));
+    const info = await describe(fd, path, readOnly);
+    return new FileDisk(fd, info, { inMemory: await isInMemory(fd) });
   } catch (error) {
     close(fd, () => undefined);
     throw error;
@@ -50,6 +54,16 @@ async function statOf(path: string): Promise<BigIntStats> {
       code === 'ENOENT' ? `${path} does not exist` : `cannot look at ${path}: ${code}`,
       { cause: error },
     );
+  }
+}
+
+/** Whether the file system has no disk below it. One that cannot be asked has. */
+async function isInMemory(fd: number): Promise<boolean> {
+  try {
+    const { type } = await promisify(statfs)(`/proc/self/fd/${fd}`);
+    return type === TMPFS_MAGIC;
+  } catch {
+    return false;
   }
 }
 

@@ -206,20 +206,37 @@ describe('file: extents', () => {
 });
 
 describe('file: errors', () => {
-  it('of a file that was cut short are EIO', async () => {
-    const path = await makeFile('short', 8192);
-    const disk = await openFile(path, WRITABLE);
-    await truncate(path, 4096);
-    await assert.rejects(readDisk(disk, 0n, 8192), { code: 'EIO' });
-    await disk.close();
-  });
+  for (const where of [tmpdir(), '/dev/shm']) {
+    it(`of a file in ${where} that was cut short are EIO`, async () => {
+      await withFile(where, async (path) => {
+        const disk = await openFile(path, WRITABLE);
+        await truncate(path, 4096);
+        await assert.rejects(readDisk(disk, 0n, 8192), { code: 'EIO' });
+        await assert.rejects(readDisk(disk, 4096n, 512), { code: 'EIO' });
+        await disk.close();
+      });
+    });
 
-  it('of the system reach whoever asked', async () => {
-    const disk = await openFile(await makeFile('readonly', 8192), { readOnly: true });
-    await assert.rejects(writeDisk(disk, 0n, Buffer.from('x')), { code: 'EBADF' });
-    await assert.rejects(zeroDisk(disk, 0n, 512n), { code: 'EBADF' });
-    await disk.close();
-  });
+    it(`of the system reach whoever asked, in ${where}`, async () => {
+      await withFile(where, async (path) => {
+        const disk = await openFile(path, { readOnly: true });
+        await assert.rejects(writeDisk(disk, 0n, Buffer.from('x')), { code: 'EBADF' });
+        await assert.rejects(zeroDisk(disk, 0n, 512n), { code: 'EBADF' });
+        await disk.close();
+      });
+    });
+  }
+
+  /** Of 8 KiB, in a folder that is removed again. */
+  async function withFile(where: string, use: (path: string) => Promise<void>): Promise<void> {
+    const own = await mkdtemp(join(where, 'tsnbdkit-errors-'));
+    try {
+      await writeFile(join(own, 'file'), Buffer.alloc(8192, 1));
+      await use(join(own, 'file'));
+    } finally {
+      await rm(own, { recursive: true });
+    }
+  }
 
   it('of opening say what is wrong', async () => {
     const refusals: readonly (readonly [string, RegExp])[] = [
