@@ -214,6 +214,8 @@ export class Recovery {
       this.#takeOver(unanswered);
     } else if (replay?.connection === connection) {
       replay.lost();
+      // Nothing that it may still answer is waited for: all of it is kept, and sent again.
+      if (leaving) connection.giveUp();
     } else {
       for (const command of unanswered) command.fail(errno.EIO);
     }

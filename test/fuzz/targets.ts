@@ -3,6 +3,7 @@
 import type { Target } from './target.js';
 import { clientDiskTarget } from './targets/client-disk.js';
 import { clientHandshakeTarget } from './targets/client-handshake.js';
+import { clientRecoveryTarget } from './targets/client-recovery.js';
 import { clientRepliesTarget } from './targets/client-replies.js';
 import { clientSessionsTarget } from './targets/client-sessions.js';
 import { fuseTarget } from './targets/fuse.js';
@@ -18,6 +19,7 @@ export const targets: readonly Target<unknown>[] = [
   clientRepliesTarget,
   clientDiskTarget,
   clientSessionsTarget,
+  clientRecoveryTarget,
   serverHandshakeTarget,
   serverRequestsTarget,
   serverSessionsTarget,
