@@ -27,7 +27,7 @@ const STREAMS = 4;
 /** How many bytes have to be read one after the other before it is taken for a habit. */
 const HABIT_BYTES = 256 * 1024;
 /** Bound on what is read ahead, of all readers together. */
-const MOST_CHUNKS = 14;
+const MOST_CHUNKS = 23;
 /**
  * A disk is far if a read takes longer than these milliseconds and what its bytes take on a slow wire:
  * then waiting is what costs, and not the moving of data.
