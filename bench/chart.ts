@@ -66,10 +66,11 @@ function goalMarks(jobs: readonly JobSummary[]): object {
     name: 'goal',
     type: 'scatter',
     symbol: 'rect',
-    symbolSize: [3, ROW_HEIGHT * 0.8],
+    symbolSize: [3, ROW_HEIGHT * 0.9],
     itemStyle: { color: '#b3261e' },
     data: jobs.map(({ job }) => job.goals.ratio ?? '-'),
-    z: 3,
+    // Behind the bars, whose labels it would cross out.
+    z: 1,
   };
 }
 
@@ -82,7 +83,13 @@ export function chartOption(report: Report): object {
     barGap: '10%',
     barCategoryGap: '28%',
     itemStyle: { color: COLOURS[contender] },
-    label: { position: 'right', fontSize: 11, fontFamily: FONT, color: '#333333' },
+    label: {
+      position: 'right',
+      fontSize: 11,
+      fontFamily: FONT,
+      color: '#333333',
+      backgroundColor: 'rgba(255, 255, 255, 0.85)',
+    },
     data: jobs.map((job) => bar(job, contender)),
     ...(contender === 'tsnbdfuse' ? { markLine: LINE_OF_NBDFUSE } : {}),
   }));
