@@ -2,13 +2,14 @@
 
 import assert from 'node:assert/strict';
 import { afterEach, describe, it } from 'node:test';
+import { HEADROOM } from '../../src/disk/disk.js';
 import { Command, TransmissionFlag } from '../../src/nbd/constants.js';
 import type { NegotiatedExport } from '../../src/nbd/export.js';
 import { NbdDisk } from '../../src/nbd/nbd-disk.js';
 import type { OpenedExport } from '../../src/nbd/open.js';
 import { until } from '../support/mounts.js';
-import { AGREED, Answers, connectedPeer } from '../support/nbd-peer.js';
-import { errorChunk, extended } from '../support/nbd-replies.js';
+import { AGREED, Answers, connectedPeer, contentAt } from '../support/nbd-peer.js';
+import { errorChunk, extended, simpleReply } from '../support/nbd-replies.js';
 
 /** Milliseconds; ends a test that hangs. */
 const TIMED = { timeout: 60_000 };
@@ -82,5 +83,37 @@ describe('a disk over several connections', TIMED, () => {
         again.peer.requests.some(({ type }) => type === wanted),
       ),
     );
+  });
+
+  it('takes back what it sends again when it gives up', async () => {
+    const first = connectedPeer();
+    const second = connectedPeer();
+    peers = [first.peer, second.peer];
+    let opened = 0;
+    const on = open(AGREED, {
+      patience: 500,
+      forever: true,
+      open: () =>
+        opened++ === 0
+          ? Promise.resolve({ transport: second.transport, negotiated: AGREED })
+          : Promise.reject(new Error('it is away')),
+    });
+    on.addConnection(first.transport, AGREED);
+    const answers = new Answers();
+    const bytes = Buffer.concat([Buffer.alloc(HEADROOM), contentAt(0n, 512)]);
+    on.write(0n, bytes, HEADROOM, 512, { fua: false }, answers.reply('write'));
+    first.peer.send(simpleReply((await first.peer.next()).cookie));
+    await answers.settled();
+    let resets = 0;
+    const { transport } = second;
+    const reset = transport.reset.bind(transport);
+    transport.reset = () => {
+      resets++;
+      reset();
+    };
+    first.peer.close();
+    assert.equal((await second.peer.next()).type, Command.WRITE);
+    await second.peer.gone();
+    assert.equal(resets, 1);
   });
 });
