@@ -60,7 +60,7 @@ interface Outage {
   lastError: unknown;
   /** It began with a command that was not answered in time. */
   isStall: boolean;
-  /** Of a server that stalls. */
+  /** Of a server that stalls, or has stalled while it was sent all again. */
   suspects: Suspects | undefined;
   /** What is sent again just now. */
   replay: Replay | undefined;
@@ -221,6 +221,15 @@ export class Recovery {
     }
   }
 
+  /** A connection does not get its answers that the disk does not use. */
+  stalledAside(connection: NbdConnection): void {
+    const outage = this.#outage;
+    if (outage?.replay?.connection !== connection) return;
+    // What it has it may still do, as long as it does not show that it lives. Then all is sent once more.
+    outage.suspects = new Suspects([connection], () => this.#dropSuspects(outage));
+    outage.replay.lost();
+  }
+
   /** A connection is lost, and others are there for what was sent to it. */
   moved(unanswered: readonly KeptCommand[]): void {
     this.#takeOver(unanswered);
@@ -233,6 +242,8 @@ export class Recovery {
     const tooLate: KeptCommand[] = [];
     const again: KeptCommand[] = [];
     for (const command of unanswered) {
+      // What it repeats is still kept.
+      if (command.isReplay) continue;
       if (command.lostAt === 0) command.lostAt = now;
       // It may be the command that the server dies of.
       (now - command.lostAt > patience ? tooLate : again).push(command);

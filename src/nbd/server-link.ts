@@ -137,6 +137,7 @@ export class ServerLink {
     const isOurs = (): boolean => this.#pool.all.includes(connection);
     const stalled = (reason: string): void => {
       if (isOurs()) this.#stalled(reason);
+      else this.#recovery?.stalledAside(connection);
     };
     const connection = new NbdConnection(
       transport,

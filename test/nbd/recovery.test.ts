@@ -334,6 +334,20 @@ describe('a disk whose server is lost', TIMED, () => {
     await assert.rejects(flushDisk(on), errnoIs('EIO'));
   });
 
+  it('that stalls while it gets all again gets it once more', async () => {
+    const on = await open({ timeout: 300, recovery: { patience: 10_000 } });
+    for (let i = 0; i < 40; i++) await writeDisk(on, at(i), content(i + 1));
+    let count = 0;
+    server.fateOf = ({ type }) => (type === Command.WRITE && ++count === 20 ? 'ignore' : 'serve');
+    server.crash();
+    for (let i = 0; i < 40; i++) {
+      assert.deepEqual(await readDisk(on, at(i), BLOCK), content(i + 1));
+    }
+    assert.equal(count, 80);
+    await flushDisk(on);
+    assert.equal(server.connections, 1);
+  });
+
   it('that crashes while it gets all again gets it once more', async () => {
     const on = await open();
     for (let i = 0; i < 40; i++) await writeDisk(on, at(i), content(i + 1));
