@@ -156,9 +156,11 @@ export class Recovery {
   }
 
   #backgroundFlushFailed(code: number): void {
-    if (this.#stopped || this.isDown) return;
+    if (this.#stopped) return;
     traceNbd('a flush in the background failed: %s', errnoText(code));
+    // A server may tell of it once only, also one that stalls and goes on.
     this.#flushError = code;
+    if (this.isDown) return;
     // Nothing else makes room for them.
     const waiting = this.#held;
     this.#held = [];

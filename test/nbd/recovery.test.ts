@@ -419,6 +419,24 @@ describe('a disk whose server is lost', TIMED, () => {
     assert.deepEqual(lost, ['did not answer within 0.2 s']);
   });
 
+  it('that stalls while it flushes in the background tells of a flush that it refuses then', async () => {
+    const on = await open({ timeout: 200, recovery: { unflushedLimit: 16 * KIB } });
+    server.fateOf = ({ type }) => {
+      // The next one is the flush, which is wanted when this is answered.
+      if (type === Command.WRITE && ofType(Command.WRITE).length === 4) server.stall();
+      return 'serve';
+    };
+    for (let i = 0; i < 4; i++) await writeDisk(on, at(i), content(i + 1));
+    await until('it is suspected', () => on.isDown);
+    server.refuses = ({ type }) => (type === Command.FLUSH ? 28 : 0);
+    server.goOn();
+    await until('it is back', () => !on.isDown);
+    server.refuses = () => 0;
+    assert.equal(ofType(Command.FLUSH).length, 1);
+    await assert.rejects(flushDisk(on), errnoIs('ENOSPC'));
+    await flushDisk(on);
+  });
+
   // The end of the disk.
 
   it('ends at once when it is closed or dropped meanwhile', async () => {
