@@ -270,7 +270,7 @@ export class Recovery {
     };
     this.#outage = outage;
     this.#setTimer(outage);
-    this.#progress.lost(reason, this.#deadlineOf(outage) - since);
+    this.#progress.lost(reason, Math.max(0, this.#deadlineOf(outage) - since));
     this.#recover(outage).catch((error: unknown) => {
       if (!outage.stop.signal.aborted) throw error;
     });
@@ -304,7 +304,7 @@ export class Recovery {
       const difference = differenceBetween(this.#agreed, opened.negotiated);
       if (difference !== undefined) {
         opened.transport.close();
-        this.#giveUp(outage, `is back with another disk: ${difference}`);
+        this.#giveUp(`is back with another disk: ${difference}`);
         return;
       }
       await outage.suspects?.settle();
@@ -367,7 +367,7 @@ export class Recovery {
     const { lastError } = outage;
     const why = lastError === undefined ? '' : ` (${errorText(lastError)})`;
     if (!this.#options.forever) {
-      this.#giveUp(outage, `${outage.reason}, and was not back within ${waited}${why}`);
+      this.#giveUp(`${outage.reason}, and was not back within ${waited}${why}`);
       return;
     }
     outage.isLong = true;
@@ -381,15 +381,21 @@ export class Recovery {
   abandon(reason: string, unanswered: readonly KeptCommand[]): void {
     this.#stopped = true;
     this.#takeOver(unanswered);
-    this.#disk.end(`${reason}${this.#failAll()}`);
+    this.#giveUp(reason);
   }
 
-  #giveUp(outage: Outage, reason: string): void {
-    clearTimeout(outage.timer);
+  #giveUp(reason: string): void {
+    this.#disk.end(`${reason}${this.#stop()}`);
+  }
+
+  /** @returns what is to be said of what is lost */
+  #stop(): string {
     this.#stopped = true;
-    outage.stop.abort();
+    clearTimeout(this.#outage?.timer);
+    this.#outage?.stop.abort();
     const lost = this.#failAll();
-    this.#disk.end(`${reason}${lost}`);
+    this.#outage = undefined;
+    return lost;
   }
 
   /** @returns what is to be said of what is lost */
@@ -422,10 +428,7 @@ export class Recovery {
 
   /** Nothing is waited for any more: what is held gets EIO, now and later. May be called twice. */
   stop(): void {
-    this.#stopped = true;
-    clearTimeout(this.#outage?.timer);
-    this.#outage?.stop.abort();
-    this.#failAll();
+    this.#stop();
   }
 }
 

@@ -272,6 +272,8 @@ export class ServerLink {
 
   /** A connection does not get its answers: most likely no other would. */
   #stalled(reason: string): void {
+    // The end of all has a deadline of its own.
+    if (this.isOver) return;
     const connections = this.#pool.takeAll();
     if (this.#mayReconnect) {
       this.#epoch++;

@@ -439,6 +439,31 @@ describe('a disk whose server is lost', TIMED, () => {
 
   // The end of the disk.
 
+  it('that does not answer while it is closed is not connected to again', async () => {
+    const on = await open({ timeout: 200 });
+    onceTo(Command.READ, 'ignore');
+    const reading = readDisk(on, 0n, BLOCK);
+    await until('it is asked', () => ofType(Command.READ).length > 0);
+    const closed = on.close();
+    // Until after the time of the read.
+    await sleep(600);
+    assert.deepEqual([told, server.connections, on.isDown], [[], 1, false]);
+    on.abort();
+    await closed;
+    await assert.rejects(reading, errnoIs('EIO'));
+  });
+
+  it('is lost once, also where the end is asked for afterwards', async () => {
+    const on = await open({ recovery: { patience: 100 } });
+    server.isDown = true;
+    server.crash();
+    await until('it is given up', () => lost.length > 0);
+    assert.equal(on.isDown, false, 'it is not waited for');
+    on.hurry(0);
+    await sleep(100);
+    assert.equal(lost.length, 1);
+  });
+
   it('ends at once when it is closed or dropped meanwhile', async () => {
     for (const end of ['close', 'abort'] as const) {
       const on = await open();
