@@ -423,6 +423,16 @@ export class Recovery {
   hurry(timeout: number, milliseconds: number): void {
     const left = this.#outage?.isStall === true ? milliseconds : timeout + milliseconds;
     this.#endBy = Math.min(this.#endBy, performance.now() + left);
+    this.#reviseDeadline();
+  }
+
+  /** The end that was wanted does not come: a server is waited for as long as before. */
+  hurryNoMore(): void {
+    this.#endBy = Number.POSITIVE_INFINITY;
+    this.#reviseDeadline();
+  }
+
+  #reviseDeadline(): void {
     if (this.#outage !== undefined && !this.#outage.isLong) this.#setTimer(this.#outage);
   }
 

@@ -313,6 +313,11 @@ export class ServerLink {
     this.#recovery?.hurry(this.#options.timeout ?? 0, milliseconds);
   }
 
+  /** As of `NbdDisk`. */
+  hurryNoMore(): void {
+    this.#recovery?.hurryNoMore();
+  }
+
   /** Drops the connections at once; what is in flight gets EIO. `onLost` is not called. */
   abort(): void {
     this.#closed ??= Promise.resolve();

@@ -464,6 +464,19 @@ describe('a disk whose server is lost', TIMED, () => {
     assert.equal(lost.length, 1);
   });
 
+  it('is waited for again when nobody is in a hurry any more', async () => {
+    const on = await open({ timeout: 1 });
+    on.hurry(0);
+    on.hurryNoMore();
+    await sleep(50);
+    server.isDown = true;
+    server.crash();
+    const reading = readDisk(on, 0n, BLOCK);
+    await until('it is lost', () => on.isDown);
+    server.isDown = false;
+    assert.deepEqual(await reading, content(0));
+  });
+
   it('ends at once when it is closed or dropped meanwhile', async () => {
     for (const end of ['close', 'abort'] as const) {
       const on = await open();
