@@ -156,6 +156,7 @@ export abstract class CaptiveProcess {
   readonly #socket: string;
   readonly #endDeadline: number;
   #exit: Exit | undefined;
+  #outlivedKill = false;
   #stopped: Promise<string | undefined> | undefined;
 
   constructor({ name, link, guardian, child, group, socket, endDeadline }: Launched) {
@@ -204,6 +205,11 @@ export abstract class CaptiveProcess {
     return this.#stopped;
   }
 
+  /** It was to be ended and could not be: it hangs in the kernel, and still has its image. */
+  get isStuck(): boolean {
+    return this.#outlivedKill && groupAlive(this.#group);
+  }
+
   /** Ends it without giving it time. `stop` is to be called all the same. */
   kill(): void {
     if (this.#exit === undefined) signalGroup(this.#group, 'SIGKILL');
@@ -241,6 +247,7 @@ export abstract class CaptiveProcess {
     if (await groupGone(this.#group, deadline)) return undefined;
     signalGroup(this.#group, 'SIGKILL');
     const gone = await groupGone(this.#group, KILL_DEADLINE);
+    this.#outlivedKill = !gone;
     return gone
       ? `server ${this.name} did not end within ${deadline / 1000} s and was killed`
       : `server ${this.name} cannot be killed: process group ${this.#group} is still there`;

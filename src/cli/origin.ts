@@ -196,6 +196,9 @@ export class CaptiveOrigin implements Origin {
   async #replaceServer(): Promise<CaptiveProcess> {
     // Never two of them at one image.
     await this.#server.stop(LOST_SERVER_END);
+    if (this.#server.isStuck) {
+      throw new CommandError(`${this.name} cannot be killed, and may still write`);
+    }
     if (this.#isClosed) throw new CommandError(`${this.name} is not wanted any more`);
     const server = await this.#start();
     this.#server = server;

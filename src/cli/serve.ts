@@ -350,6 +350,8 @@ class Session {
     ) {
       return;
     }
+    // Who goes on using it is not to lose a server that is back a little later.
+    if (result !== -constants.errno.EINVAL) this.#disk.hurryNoMore();
     const problem = await this.#unmountProblem(mount, -result, holders);
     this.#tell(problem, superseded);
   }

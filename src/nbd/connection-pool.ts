@@ -72,10 +72,13 @@ export class ConnectionPool {
   /**
    * What had rather one form takes the other as well when the connections with that form are full:
    * one that waits costs more than a system call, or a hole that is sent.
-   * @returns undefined if there is no connection at all
+   * @returns undefined if there is none that takes it now
    */
   pick(form: ReplyForm): NbdConnection | undefined {
-    if (form === 'structured') return this.#structured.pick() ?? this.#simple.pick();
+    if (form === 'structured') {
+      // Those that are there may all be about to go, and the others can never do it.
+      return (this.#structured.all.length > 0 ? this.#structured : this.#simple).pick();
+    }
     const best = (form === 'rather simple' ? this.#simple : this.#structured).pick();
     return best?.full === false ? best : this.#any.pick();
   }

@@ -310,6 +310,11 @@ export class NbdDisk implements Disk {
     this.#link.hurry(milliseconds);
   }
 
+  /** It is waited for as long as before, since the end that was wanted does not come. */
+  hurryNoMore(): void {
+    this.#link.hurryNoMore();
+  }
+
   close(): Promise<void> {
     return this.#link.close();
   }

@@ -60,7 +60,7 @@ interface Outage {
   lastError: unknown;
   /** It began with a command that was not answered in time. */
   isStall: boolean;
-  /** Of a server that stalls. */
+  /** Of a server that stalls, or has stalled while it was sent all again. */
   suspects: Suspects | undefined;
   /** What is sent again just now. */
   replay: Replay | undefined;
@@ -156,9 +156,11 @@ export class Recovery {
   }
 
   #backgroundFlushFailed(code: number): void {
-    if (this.#stopped || this.isDown) return;
+    if (this.#stopped) return;
     traceNbd('a flush in the background failed: %s', errnoText(code));
+    // A server may tell of it once only, also one that stalls and goes on.
     this.#flushError = code;
+    if (this.isDown) return;
     // Nothing else makes room for them.
     const waiting = this.#held;
     this.#held = [];
@@ -221,6 +223,15 @@ export class Recovery {
     }
   }
 
+  /** A connection does not get its answers that the disk does not use. */
+  stalledAside(connection: NbdConnection): void {
+    const outage = this.#outage;
+    if (outage?.replay?.connection !== connection) return;
+    // What it has it may still do, as long as it does not show that it lives. Then all is sent once more.
+    outage.suspects = new Suspects([connection], () => this.#dropSuspects(outage));
+    outage.replay.lost();
+  }
+
   /** A connection is lost, and others are there for what was sent to it. */
   moved(unanswered: readonly KeptCommand[]): void {
     this.#takeOver(unanswered);
@@ -233,6 +244,8 @@ export class Recovery {
     const tooLate: KeptCommand[] = [];
     const again: KeptCommand[] = [];
     for (const command of unanswered) {
+      // What it repeats is still kept.
+      if (command.isReplay) continue;
       if (command.lostAt === 0) command.lostAt = now;
       // It may be the command that the server dies of.
       (now - command.lostAt > patience ? tooLate : again).push(command);
@@ -257,7 +270,7 @@ export class Recovery {
     };
     this.#outage = outage;
     this.#setTimer(outage);
-    this.#progress.lost(reason, this.#deadlineOf(outage) - since);
+    this.#progress.lost(reason, Math.max(0, this.#deadlineOf(outage) - since));
     this.#recover(outage).catch((error: unknown) => {
       if (!outage.stop.signal.aborted) throw error;
     });
@@ -291,7 +304,7 @@ export class Recovery {
       const difference = differenceBetween(this.#agreed, opened.negotiated);
       if (difference !== undefined) {
         opened.transport.close();
-        this.#giveUp(outage, `is back with another disk: ${difference}`);
+        this.#giveUp(`is back with another disk: ${difference}`);
         return;
       }
       await outage.suspects?.settle();
@@ -354,7 +367,7 @@ export class Recovery {
     const { lastError } = outage;
     const why = lastError === undefined ? '' : ` (${errorText(lastError)})`;
     if (!this.#options.forever) {
-      this.#giveUp(outage, `${outage.reason}, and was not back within ${waited}${why}`);
+      this.#giveUp(`${outage.reason}, and was not back within ${waited}${why}`);
       return;
     }
     outage.isLong = true;
@@ -368,15 +381,21 @@ export class Recovery {
   abandon(reason: string, unanswered: readonly KeptCommand[]): void {
     this.#stopped = true;
     this.#takeOver(unanswered);
-    this.#disk.end(`${reason}${this.#failAll()}`);
+    this.#giveUp(reason);
   }
 
-  #giveUp(outage: Outage, reason: string): void {
-    clearTimeout(outage.timer);
+  #giveUp(reason: string): void {
+    this.#disk.end(`${reason}${this.#stop()}`);
+  }
+
+  /** @returns what is to be said of what is lost */
+  #stop(): string {
     this.#stopped = true;
-    outage.stop.abort();
+    clearTimeout(this.#outage?.timer);
+    this.#outage?.stop.abort();
     const lost = this.#failAll();
-    this.#disk.end(`${reason}${lost}`);
+    this.#outage = undefined;
+    return lost;
   }
 
   /** @returns what is to be said of what is lost */
@@ -404,15 +423,22 @@ export class Recovery {
   hurry(timeout: number, milliseconds: number): void {
     const left = this.#outage?.isStall === true ? milliseconds : timeout + milliseconds;
     this.#endBy = Math.min(this.#endBy, performance.now() + left);
+    this.#reviseDeadline();
+  }
+
+  /** The end that was wanted does not come: a server is waited for as long as before. */
+  hurryNoMore(): void {
+    this.#endBy = Number.POSITIVE_INFINITY;
+    this.#reviseDeadline();
+  }
+
+  #reviseDeadline(): void {
     if (this.#outage !== undefined && !this.#outage.isLong) this.#setTimer(this.#outage);
   }
 
   /** Nothing is waited for any more: what is held gets EIO, now and later. May be called twice. */
   stop(): void {
-    this.#stopped = true;
-    clearTimeout(this.#outage?.timer);
-    this.#outage?.stop.abort();
-    this.#failAll();
+    this.#stop();
   }
 }
 

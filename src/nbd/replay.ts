@@ -114,7 +114,8 @@ export class Replay {
   /** Sends nothing more, not even what is queued. */
   abandon(): void {
     this.#end(true);
-    this.connection.abort();
+    // Not by a plain close, after which what has left us would still arrive.
+    this.connection.giveUp();
   }
 
   #end(lost: boolean): void {

@@ -137,6 +137,7 @@ export class ServerLink {
     const isOurs = (): boolean => this.#pool.all.includes(connection);
     const stalled = (reason: string): void => {
       if (isOurs()) this.#stalled(reason);
+      else this.#recovery?.stalledAside(connection);
     };
     const connection = new NbdConnection(
       transport,
@@ -271,6 +272,8 @@ export class ServerLink {
 
   /** A connection does not get its answers: most likely no other would. */
   #stalled(reason: string): void {
+    // The end of all has a deadline of its own.
+    if (this.isOver) return;
     const connections = this.#pool.takeAll();
     if (this.#mayReconnect) {
       this.#epoch++;
@@ -308,6 +311,11 @@ export class ServerLink {
   /** As of `NbdDisk`. @param milliseconds in all */
   hurry(milliseconds: number): void {
     this.#recovery?.hurry(this.#options.timeout ?? 0, milliseconds);
+  }
+
+  /** As of `NbdDisk`. */
+  hurryNoMore(): void {
+    this.#recovery?.hurryNoMore();
   }
 
   /** Drops the connections at once; what is in flight gets EIO. `onLost` is not called. */

@@ -57,7 +57,7 @@ class Entry implements UnflushedEntry {
 export interface UnflushedEvents {
   /** A flush should be sent, so that there is room for more. */
   flushWanted(): void;
-  /** A flush has covered something. */
+  /** A flush has succeeded: there may be room now. */
   covered(): void;
   /** The server has refused a flush. @param code a positive errno */
   flushFailed(code: number): void;
@@ -186,7 +186,7 @@ export class Unflushed implements AnswerWatch {
   #covered(mark: number): void {
     this.#flushTime += LAST_COUNTS * (this.#now() - this.#markedAt - this.#flushTime);
     this.#setBounds();
-    if (mark <= this.#firstNumber) return;
+    // One that was sent later may have covered more before.
     while (this.#firstNumber < mark && this.#first !== undefined) this.#dropFirst(this.#first);
     this.#events.covered();
   }

@@ -32,7 +32,10 @@ const FIO = [
 const WRITE = ['if=/dev/urandom', 'of=disk.raw', 'bs=1M', 'count=1', 'conv=notrunc', 'status=none'];
 const READ = ['if=disk.raw', 'of=/dev/null', 'bs=4096', 'count=1', 'iflag=direct', 'status=none'];
 
-/** Writes 512 KiB past the page cache, and syncs it when there is a file `go`. */
+/**
+ * Writes 512 KiB past the page cache, and syncs it when there is a file `go`. A MiB would be flushed in the
+ * background.
+ */
 const HOLD = `
 import mmap, os, time
 fd = os.open('disk.raw', os.O_RDWR | os.O_DIRECT)
@@ -92,7 +95,7 @@ describe(
         .digest('hex');
     }
 
-    /** Has written 512 KiB that nothing has flushed: of more, we would flush some ourselves. @returns syncs it, and tells what that said */
+    /** Has written 512 KiB that nothing has flushed. @returns syncs it, and tells what that said */
     async function hold(): Promise<() => Promise<string>> {
       const holding = place.start('python3', ['-c', HOLD], { deadline: 120_000 });
       await until('it is written', () => holding.stdout.includes('written'));

@@ -334,6 +334,20 @@ describe('a disk whose server is lost', TIMED, () => {
     await assert.rejects(flushDisk(on), errnoIs('EIO'));
   });
 
+  it('that stalls while it gets all again gets it once more', async () => {
+    const on = await open({ timeout: 300, recovery: { patience: 10_000 } });
+    for (let i = 0; i < 40; i++) await writeDisk(on, at(i), content(i + 1));
+    let count = 0;
+    server.fateOf = ({ type }) => (type === Command.WRITE && ++count === 20 ? 'ignore' : 'serve');
+    server.crash();
+    for (let i = 0; i < 40; i++) {
+      assert.deepEqual(await readDisk(on, at(i), BLOCK), content(i + 1));
+    }
+    assert.equal(count, 80);
+    await flushDisk(on);
+    assert.equal(server.connections, 1);
+  });
+
   it('that crashes while it gets all again gets it once more', async () => {
     const on = await open();
     for (let i = 0; i < 40; i++) await writeDisk(on, at(i), content(i + 1));
@@ -405,7 +419,63 @@ describe('a disk whose server is lost', TIMED, () => {
     assert.deepEqual(lost, ['did not answer within 0.2 s']);
   });
 
+  it('that stalls while it flushes in the background tells of a flush that it refuses then', async () => {
+    const on = await open({ timeout: 200, recovery: { unflushedLimit: 16 * KIB } });
+    server.fateOf = ({ type }) => {
+      // The next one is the flush, which is wanted when this is answered.
+      if (type === Command.WRITE && ofType(Command.WRITE).length === 4) server.stall();
+      return 'serve';
+    };
+    for (let i = 0; i < 4; i++) await writeDisk(on, at(i), content(i + 1));
+    await until('it is suspected', () => on.isDown);
+    server.refuses = ({ type }) => (type === Command.FLUSH ? 28 : 0);
+    server.goOn();
+    await until('it is back', () => !on.isDown);
+    server.refuses = () => 0;
+    assert.equal(ofType(Command.FLUSH).length, 1);
+    await assert.rejects(flushDisk(on), errnoIs('ENOSPC'));
+    await flushDisk(on);
+  });
+
   // The end of the disk.
+
+  it('that does not answer while it is closed is not connected to again', async () => {
+    const on = await open({ timeout: 200 });
+    onceTo(Command.READ, 'ignore');
+    const reading = readDisk(on, 0n, BLOCK);
+    await until('it is asked', () => ofType(Command.READ).length > 0);
+    const closed = on.close();
+    // Until after the time of the read.
+    await sleep(600);
+    assert.deepEqual([told, server.connections, on.isDown], [[], 1, false]);
+    on.abort();
+    await closed;
+    await assert.rejects(reading, errnoIs('EIO'));
+  });
+
+  it('is lost once, also where the end is asked for afterwards', async () => {
+    const on = await open({ recovery: { patience: 100 } });
+    server.isDown = true;
+    server.crash();
+    await until('it is given up', () => lost.length > 0);
+    assert.equal(on.isDown, false, 'it is not waited for');
+    on.hurry(0);
+    await sleep(100);
+    assert.equal(lost.length, 1);
+  });
+
+  it('is waited for again when nobody is in a hurry any more', async () => {
+    const on = await open({ timeout: 1 });
+    on.hurry(0);
+    on.hurryNoMore();
+    await sleep(50);
+    server.isDown = true;
+    server.crash();
+    const reading = readDisk(on, 0n, BLOCK);
+    await until('it is lost', () => on.isDown);
+    server.isDown = false;
+    assert.deepEqual(await reading, content(0));
+  });
 
   it('ends at once when it is closed or dropped meanwhile', async () => {
     for (const end of ['close', 'abort'] as const) {
