@@ -5,7 +5,8 @@
  *
  * When a write goes through the page cache, its pages count as good before it is answered, and an open(2)
  * or an invalidation drops them all the same. What is read there next, perhaps on behalf of somebody who reads
- * beside it, would stay in the cache with the old content, after the write was answered.
+ * beside it, would stay in the cache with the old content, after the write was answered. So would what is read
+ * beside a direct write by AIO, since the kernel drops the pages before such a write and not after it.
  */
 
 import { ChangeWatchingDisk } from './change-watching-disk.js';
@@ -19,6 +20,10 @@ export class ReadAfterWriteDisk extends ChangeWatchingDisk {
   #asked = 0;
 
   read(offset: bigint, length: number, reply: ReadReply): void {
+    if (this.#underWay.length === 0) {
+      this.below.read(offset, length, reply);
+      return;
+    }
     const end = offset + BigInt(length);
     if (this.#meetsChange(offset, end, this.#asked)) {
       this.#waiting.push({ offset, end, length, reply, asked: this.#asked });
