@@ -15,48 +15,17 @@ import {
 } from '../linux.js';
 import { Allocation } from './allocation.js';
 import { Cuts } from './cuts.js';
-import type { Cut } from './cuts.js';
 import { DURABLE, NOT_DURABLE } from './disk.js';
 import type { Disk, Reply, ZeroOptions } from './disk.js';
+import { FileAttributes } from './file-attributes.js';
+import type { AttributeChange, Attributes } from './file-attributes.js';
+import { FileCut } from './file-cut.js';
 import { HoleFinder } from './hole-finder.js';
 import type { SeekReply } from './hole-finder.js';
-import { inTurn } from './parts.js';
 import { WriteTracker } from './write-tracker.js';
-
-export const S_IFREG = 0o100000;
-export const S_IFDIR = 0o040000;
-const PERMISSIONS = 0o7777;
-const SET_ID_BITS = 0o6000;
 
 const PUNCH: ZeroOptions = { fua: false, noHole: false };
 const KEEP_ALLOCATED: ZeroOptions = { fua: false, noHole: true };
-
-/** What stat(2) tells. Times are in nanoseconds since the epoch. */
-export interface Attributes {
-  readonly size: bigint;
-  /** Of 512 bytes each. */
-  readonly blocks: bigint;
-  readonly mode: number;
-  readonly uid: number;
-  readonly gid: number;
-  readonly atime: bigint;
-  readonly mtime: bigint;
-  readonly ctime: bigint;
-  readonly blockSize: number;
-}
-
-/** What chmod, chown, utimensat and truncate change; what is undefined stays. */
-export interface AttributeChange {
-  readonly size?: bigint | undefined;
-  readonly mode?: number | undefined;
-  readonly uid?: number | undefined;
-  readonly gid?: number | undefined;
-  readonly atime?: bigint | 'now' | undefined;
-  readonly mtime?: bigint | 'now' | undefined;
-  readonly ctime?: bigint | undefined;
-  /** Takes the set-user-id and set-group-id bits away, as every change by an ordinary user does. */
-  readonly dropSetId?: boolean | undefined;
-}
 
 export interface DiskFileOptions {
   /** Also where the disk itself could be written. */
@@ -104,19 +73,9 @@ export class DiskFile {
   readonly #tracker: WriteTracker;
   readonly #allocation: Allocation;
   readonly #holes: HoleFinder;
-  readonly #cuts: Cuts;
-  /** Where it begins, for `#cuts`. */
-  readonly #start: bigint;
-  /** Somebody has cut the file to nothing and still has it open. */
-  #cut: Cut | undefined;
+  readonly #cut: FileCut;
+  readonly #attributes: FileAttributes;
   #cacheStale = false;
-
-  #mode: number;
-  #uid: number;
-  #gid: number;
-  #atime: bigint;
-  #mtime: bigint;
-  #ctime: bigint;
 
   constructor(disk: Disk, options: DiskFileOptions) {
     this.disk = disk;
@@ -126,8 +85,6 @@ export class DiskFile {
     this.#trims = options.trim === true && disk.info.canTrim;
     this.#shared = options.shared === true;
     this.#forgetReadAhead = options.forgetReadAhead ?? (() => undefined);
-    this.#cuts = options.among?.cuts ?? new Cuts();
-    this.#start = options.among?.start ?? 0n;
     this.#writeFailed = options.writeFailed;
     this.#tracker = new WriteTracker((code, offset) => {
       if (this.writeError !== 0) return;
@@ -137,10 +94,27 @@ export class DiskFile {
     this.#allocation = new Allocation(disk, () => this.#tracker.underWay);
     this.#holes = new HoleFinder(disk);
     this.blockSize = Math.min(Math.max(disk.info.limits.preferred, 4096), 1024 * 1024);
-    this.#mode = S_IFREG | (options.permissions & PERMISSIONS & (this.readOnly ? ~0o222 : ~0));
-    this.#uid = options.uid;
-    this.#gid = options.gid;
-    this.#atime = this.#mtime = this.#ctime = now();
+    const { uid, gid, permissions } = options;
+    const mode = this.readOnly ? permissions & ~0o222 : permissions;
+    this.#attributes = new FileAttributes({ uid, gid, permissions: mode });
+    this.#cut = new FileCut({
+      cuts: options.among?.cuts ?? new Cuts(),
+      start: options.among?.start ?? 0n,
+      size: this.size,
+      zero: (offset, length, reply) => {
+        disk.zero(
+          offset,
+          length,
+          this.#options(PUNCH),
+          this.#tracker.tracked(reply, offset, length),
+        );
+      },
+      filled: () => {
+        this.#allocation.changed();
+        // Not before: who opens the file while gaps are zeroed may still read what was there.
+        this.#cacheStale = true;
+      },
+    });
   }
 
   /**
@@ -155,18 +129,9 @@ export class DiskFile {
   /** At once, with what is known by now. */
   attributes(): Attributes {
     const blocks = (this.#allocation.bytes + 511n) / 512n;
-    return {
-      size: this.size,
-      // Never 0 where there are bytes: tar -S would take them for one hole, without looking.
-      blocks: blocks > 0n || this.size === 0n ? blocks : 1n,
-      mode: this.#mode,
-      uid: this.#uid,
-      gid: this.#gid,
-      atime: this.#atime,
-      mtime: this.#mtime,
-      ctime: this.#ctime,
-      blockSize: this.blockSize,
-    };
+    // Never 0 where there are bytes: tar -S would take them for one hole, without looking.
+    const told = blocks > 0n || this.size === 0n ? blocks : 1n;
+    return this.#attributes.with(this.size, told, this.blockSize);
   }
 
   /**
@@ -178,19 +143,12 @@ export class DiskFile {
     if (change.size !== undefined && change.size !== 0n && change.size !== this.size) {
       return errno.EINVAL;
     }
-    const time = now();
-    if (change.mode !== undefined) this.#mode = S_IFREG | (change.mode & PERMISSIONS);
-    if (change.dropSetId === true) this.dropSetId();
-    if (change.uid !== undefined) this.#uid = change.uid;
-    if (change.gid !== undefined) this.#gid = change.gid;
-    if (change.atime !== undefined) this.#atime = change.atime === 'now' ? time : change.atime;
-    if (change.mtime !== undefined) this.#mtime = change.mtime === 'now' ? time : change.mtime;
-    this.#ctime = change.ctime ?? time;
+    this.#attributes.change(change);
     return 0;
   }
 
   dropSetId(): void {
-    this.#mode &= ~SET_ID_BITS;
+    this.#attributes.dropSetId();
   }
 
   open(forWriting: boolean): number {
@@ -208,7 +166,7 @@ export class DiskFile {
 
   /** The disk was changed by another way than this file. */
   changedBehind(): void {
-    this.#mtime = this.#ctime = now();
+    this.#attributes.written();
     this.#cacheStale = true;
     this.#othersChanged();
   }
@@ -232,24 +190,12 @@ export class DiskFile {
 
   /** The file was cut to nothing by whoever has this handle: see truncation.ts. */
   truncated(owner: bigint): void {
-    if (this.readOnly) return;
-    this.#endCut();
-    const end = this.#start + this.size;
-    // Nobody waits for it there: what fails is tried again, and told, at the close.
-    const cut = this.#cuts.add(owner, this.#start, end, () =>
-      this.#fillGaps(cut, { done: () => undefined }),
-    );
-    this.#cut = cut;
-  }
-
-  #endCut(): void {
-    if (this.#cut !== undefined) this.#cuts.remove(this.#cut);
-    this.#cut = undefined;
+    if (!this.readOnly) this.#cut.begin(owner);
   }
 
   /** Whoever cut the file has made it this long again. */
   extendedTo(owner: bigint, size: bigint): void {
-    if (this.#cut?.owner === owner) this.#cut.state.extendedTo(size);
+    this.#cut.extendedTo(owner, size);
   }
 
   /**
@@ -257,12 +203,7 @@ export class DiskFile {
    * zeroed.
    */
   syncHandle(owner: bigint, reply: Reply): void {
-    const cut = this.#cut;
-    if (cut?.owner !== owner) {
-      this.sync(reply);
-      return;
-    }
-    this.#fillGaps(cut, {
+    this.#cut.fill(owner, {
       done: (code) => {
         if (code === 0) this.sync(reply);
         else reply.done(code);
@@ -276,56 +217,12 @@ export class DiskFile {
     if (forWriting) this.#writers--;
     this.syncHandle(owner, {
       done: (code) => {
-        if (this.#cut?.owner === owner) this.#endCut();
+        this.#cut.endOf(owner);
         // What a search was told while something was still being written need not hold any more.
         if (forWriting) this.#holes.forget();
         reply.done(code);
       },
     });
-  }
-
-  /** Zeroes what was skipped. What fails stays a gap, for the next one who asks. */
-  #fillGaps(cut: Cut, reply: Reply): void {
-    const waiting = this.#cuts.waitingFor(cut.start, cut.end);
-    if (waiting !== undefined) {
-      waiting.push(() => this.#fillGaps(cut, reply));
-      return;
-    }
-    // Somebody else has cut the file meanwhile: what was written since is not known here.
-    const gaps = cut === this.#cut ? cut.state.gaps() : [];
-    if (gaps.length === 0) {
-      reply.done(0);
-      return;
-    }
-    this.#cuts.fillingStarts(cut);
-    const finished: Reply = {
-      done: (code) => {
-        this.#allocation.changed();
-        // Only now: who opens the file while gaps are zeroed may still read what was there.
-        this.#cacheStale = true;
-        reply.done(code);
-        this.#cuts.fillingEnds(cut);
-      },
-    };
-    inTurn(
-      gaps,
-      ({ offset, length }, next) => {
-        const filled: Reply = {
-          done: (code) => {
-            const from = this.#start + offset;
-            if (code === 0) this.#cuts.written(cut, from, from + length);
-            next.done(code);
-          },
-        };
-        this.disk.zero(
-          offset,
-          length,
-          this.#options(PUNCH),
-          this.#tracker.tracked(filled, offset, length),
-        );
-      },
-      finished,
-    );
   }
 
   /** access(2): the kernel has checked the rest. */
@@ -361,14 +258,14 @@ export class DiskFile {
     reply: Reply,
   ): void {
     const count = BigInt(length);
-    const waiting = this.#waitingFor(offset, count);
+    const waiting = this.#cut.waitingFor(offset, count);
     if (waiting !== undefined) {
       waiting.push(() => this.write(offset, bytes, start, length, durable, reply));
       return;
     }
     this.#noteChange();
     this.#allocation.written(count);
-    this.#noteCovered(offset, count);
+    this.#cut.covered(offset, count);
     const { disk } = this;
     const tracker = this.#tracker;
     if (!durable && !this.#writeThrough) {
@@ -389,20 +286,9 @@ export class DiskFile {
   }
 
   #noteChange(): void {
-    this.#mtime = this.#ctime = now();
+    this.#attributes.written();
     this.#holes.forget();
     this.#allocation.changed();
-  }
-
-  /** Who has cut the file, or another one that shows the range, knows what is in it now. */
-  #noteCovered(offset: bigint, length: bigint): void {
-    const from = this.#start + offset;
-    this.#cuts.written(this.#cut, from, from + length);
-  }
-
-  #waitingFor(offset: bigint, length: bigint): (() => void)[] | undefined {
-    const from = this.#start + offset;
-    return this.#cuts.waitingFor(from, from + length);
   }
 
   #options(options: ZeroOptions): ZeroOptions {
@@ -459,7 +345,7 @@ export class DiskFile {
       reply.done(0);
       return;
     }
-    const waiting = this.#waitingFor(offset, count);
+    const waiting = this.#cut.waitingFor(offset, count);
     if (waiting !== undefined) {
       waiting.push(() => this.allocate(mode, offset, length, reply));
       return;
@@ -476,7 +362,7 @@ export class DiskFile {
   }
 
   #zero(offset: bigint, length: bigint, options: ZeroOptions, reply: Reply): void {
-    this.#noteCovered(offset, length);
+    this.#cut.covered(offset, length);
     this.disk.zero(
       offset,
       length,
@@ -520,8 +406,4 @@ export class DiskFile {
       this.#holes.find(offset, whence === SEEK_HOLE, reply);
     }
   }
-}
-
-function now(): bigint {
-  return BigInt(Date.now()) * 1_000_000n;
 }

@@ -40,8 +40,8 @@ interface Waiting {
   readonly reply: ReadReply;
 }
 
-/** Where the bytes before a payload are kept while they are lent. */
-const lentHeadroom = Buffer.alloc(HEADROOM);
+/** Where the bytes before a payload are kept while they are lent; undefined while somebody uses it. */
+let spareHeadroom: Buffer | undefined;
 
 export class Chunk {
   readonly offset: bigint;
@@ -52,7 +52,10 @@ export class Chunk {
   #state: 'asked' | 'here' | 'failed' = 'asked';
   #waiting: Waiting[] = [];
   #left: number;
+  /** How many of those who get a part of it have not returned: they may ask, and change the disk, from there. */
+  #lent = 0;
   #dropped = false;
+  #gone = false;
 
   /**
    * Asks the disk for it.
@@ -98,8 +101,10 @@ export class Chunk {
     this.#state = state;
     const waiting = this.#waiting;
     this.#waiting = [];
+    this.#lent++;
     for (const { offset, length, reply } of waiting) this.#answer(offset, length, reply);
-    if (this.#dropped) this.#memory.give(this.#bytes);
+    this.#lent--;
+    this.#letGo();
   }
 
   /** Gives a part of it, as soon as it is here. */
@@ -117,15 +122,27 @@ export class Chunk {
     }
     const start = HEADROOM + Number(offset - this.offset);
     // What stands before is a part of the chunk, which somebody may still ask for.
-    this.#bytes.copy(lentHeadroom, 0, start - HEADROOM, start);
+    const headroom = spareHeadroom ?? Buffer.allocUnsafeSlow(HEADROOM);
+    spareHeadroom = undefined;
+    this.#bytes.copy(headroom, 0, start - HEADROOM, start);
+    this.#lent++;
     reply.data(this.#bytes, start);
-    lentHeadroom.copy(this.#bytes, start - HEADROOM);
+    this.#lent--;
+    headroom.copy(this.#bytes, start - HEADROOM);
+    spareHeadroom = headroom;
+    this.#letGo();
   }
 
   /** Nobody asks for it any more. Who waits for it gets it. */
   drop(): void {
-    if (this.#dropped) return;
     this.#dropped = true;
-    if (this.#state !== 'asked') this.#memory.give(this.#bytes);
+    this.#letGo();
+  }
+
+  /** Gives its memory back, once, when it is dropped and nobody has anything of it. */
+  #letGo(): void {
+    if (!this.#dropped || this.#lent > 0 || this.#state === 'asked' || this.#gone) return;
+    this.#gone = true;
+    this.#memory.give(this.#bytes);
   }
 }

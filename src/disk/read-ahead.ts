@@ -8,16 +8,9 @@
  * is answered it is dropped, also what was asked for meanwhile and is still on its way.
  */
 
-import type { Owner } from '../buffer-pool.js';
-import type {
-  Disk,
-  DiskInfo,
-  ExtentsReply,
-  ReadReply,
-  Reply,
-  WriteOptions,
-  ZeroOptions,
-} from './disk.js';
+import { ChangeWatchingDisk } from './change-watching-disk.js';
+import type { Change } from './change-watching-disk.js';
+import type { Disk, ReadReply, Reply } from './disk.js';
 import { ChunkMemory } from './read-ahead-chunk.js';
 import { CHUNK_BYTES, Stream } from './read-ahead-stream.js';
 import { Surroundings } from './read-around.js';
@@ -41,9 +34,7 @@ const TIME_EVERY = 16;
 /** Milliseconds after which what a reader has not come back for is dropped. */
 const PATIENCE = 2000;
 
-export class ReadAheadDisk implements Disk {
-  readonly info: DiskInfo;
-  readonly #disk: Disk;
+export class ReadAheadDisk extends ChangeWatchingDisk {
   readonly #memory = new ChunkMemory(MOST_CHUNKS, CHUNK_BYTES);
   readonly #streams: Stream[];
   readonly #around: Surroundings;
@@ -56,7 +47,6 @@ export class ReadAheadDisk implements Disk {
   #follows = false;
   /** How many reads went on with nothing. */
   #leaps = 0;
-  readonly #changes: Change[] = [];
   #sweep: NodeJS.Timeout | undefined;
 
   /**
@@ -64,8 +54,7 @@ export class ReadAheadDisk implements Disk {
    * @param now milliseconds
    */
   constructor(disk: Disk, now: () => number = () => performance.now()) {
-    this.#disk = disk;
-    this.info = disk.info;
+    super(disk);
     this.#now = now;
     this.#streams = Array.from({ length: STREAMS }, () => new Stream(disk, this.#memory));
     this.#around = new Surroundings(disk);
@@ -103,7 +92,7 @@ export class ReadAheadDisk implements Disk {
 
   #readAround(offset: bigint, length: number, reply: ReadReply): void {
     if (!this.#started) {
-      this.#disk.read(offset, length, reply);
+      this.below.read(offset, length, reply);
     } else if (this.#around.give(offset, length, reply)) {
       // It was there.
     } else if (!this.#timing && this.#leaps++ % TIME_EVERY === 0) {
@@ -111,7 +100,7 @@ export class ReadAheadDisk implements Disk {
     } else if (this.#farther && this.#around.fetch(offset, length, reply)) {
       this.#sweepLater();
     } else {
-      this.#disk.read(offset, length, reply);
+      this.below.read(offset, length, reply);
     }
   }
 
@@ -152,7 +141,7 @@ export class ReadAheadDisk implements Disk {
       this.#far = latency > FAR_LATENCY;
       this.#farther = latency > AROUND_LATENCY;
     };
-    this.#disk.read(offset, length, {
+    this.below.read(offset, length, {
       data(bytes, at, owner) {
         took();
         reply.data(bytes, at, owner);
@@ -176,79 +165,21 @@ export class ReadAheadDisk implements Disk {
     }, PATIENCE).unref();
   }
 
-  write(
-    offset: bigint,
-    bytes: Buffer,
-    start: number,
-    length: number,
-    options: WriteOptions,
-    reply: Reply,
-  ): void {
-    const change = this.#changing(offset, BigInt(length), reply);
-    this.#disk.write(offset, bytes, start, length, options, change);
+  protected override changing(offset: bigint, length: bigint, reply: Reply): Reply {
+    return this.#started ? this.watched(offset, length, reply) : reply;
   }
 
-  trim(offset: bigint, length: bigint, options: WriteOptions, reply: Reply): void {
-    this.#disk.trim(offset, length, options, this.#changing(offset, length, reply));
+  protected override changed({ offset, end }: Change): void {
+    for (const stream of this.#streams) stream.drop(offset, end);
+    this.#around.drop(offset, end);
   }
 
-  zero(offset: bigint, length: bigint, options: ZeroOptions, reply: Reply): void {
-    this.#disk.zero(offset, length, options, this.#changing(offset, length, reply));
-  }
-
-  /** The reply for what changes a range; those that are done are used again. */
-  #changing(offset: bigint, length: bigint, reply: Reply): Reply {
-    if (!this.#started) return reply;
-    const change = this.#changes.pop() ?? new Change((done) => this.#changed(done));
-    change.offset = offset;
-    change.end = offset + length;
-    change.reply = reply;
-    return change;
-  }
-
-  #changed(change: Change): void {
-    for (const stream of this.#streams) stream.drop(change.offset, change.end);
-    this.#around.drop(change.offset, change.end);
-    this.#changes.push(change);
-  }
-
-  flush(reply: Reply): void {
-    this.#disk.flush(reply);
-  }
-
-  extents(offset: bigint, length: bigint, reply: ExtentsReply): void {
-    this.#disk.extents(offset, length, reply);
-  }
-
-  close(): Promise<void> {
+  override close(): Promise<void> {
     clearTimeout(this.#sweep);
     this.forget();
-    return this.#disk.close();
+    return super.close();
   }
 }
 
 /** Each reader anew, as the disk may come nearer, and one that is near now and then. */
 const timeToMeasure = ({ reads }: Stream): boolean => reads === 2 || reads % 16 === 0;
-
-class Change implements Reply {
-  offset = 0n;
-  end = 0n;
-  reply: Reply | undefined;
-  readonly #changed: (change: Change) => void;
-
-  constructor(changed: (change: Change) => void) {
-    this.#changed = changed;
-  }
-
-  keep(): Owner | undefined {
-    return this.reply?.keep?.();
-  }
-
-  done(code: number): void {
-    const { reply } = this;
-    this.reply = undefined;
-    // Also what failed may have changed a part of its range.
-    this.#changed(this);
-    reply?.done(code);
-  }
-}

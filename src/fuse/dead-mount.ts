@@ -17,6 +17,11 @@ function isOurs({ type, options }: MountEntry): boolean {
   return type === OWN_TYPE && options.includes(`user_id=${process.getuid?.() ?? 0}`);
 }
 
+/** @param stderr of stat(1), which ends with the error; the path that stands before it may say anything */
+export function tellsOfDeath(stderr: string): boolean {
+  return stderr.trimEnd().endsWith('not connected');
+}
+
 /**
  * statfs(2) changes nothing in a mount that lives, and is never answered from what the kernel remembers. It is
  * left to a process of its own, which may have to be left behind, waiting for a mount that hangs.
@@ -31,7 +36,7 @@ async function isDead(path: string): Promise<boolean> {
     reject: false,
   });
   const result = await within(look, LOOK_DEADLINE);
-  if (typeof result !== 'symbol') return result.stderr.includes('not connected');
+  if (typeof result !== 'symbol') return tellsOfDeath(result.stderr);
   look.kill('SIGKILL');
   look.stderr.destroy();
   look.unref();

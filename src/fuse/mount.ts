@@ -130,8 +130,8 @@ export async function mountDisk(
   // Without the page cache each read is to reach the server.
   const ahead = options.cache === 'none' ? undefined : new ReadAheadDisk(fitted);
   // Pages that are written back are locked against it by the kernel.
-  const whole =
-    options.cache === 'writeback' ? (ahead ?? fitted) : new ReadAfterWriteDisk(ahead ?? fitted);
+  // Pages that are written back are locked against it by the kernel, but not those beside a direct write by AIO.
+  const whole = new ReadAfterWriteDisk(ahead ?? fitted);
   // Fitting hides it.
   const minimumBlock = disk.info.limits.minimum;
   const { part } = options;

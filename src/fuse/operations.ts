@@ -1,7 +1,7 @@
 /** What each request of the kernel leads to: the fields of its body, a call of the file, a reply. */
 
 import { errno } from '../errno.js';
-import type { AttributeChange, Attributes } from '../disk/disk-file.js';
+import type { AttributeChange, Attributes } from '../disk/file-attributes.js';
 import { SEEK_DATA, SEEK_HOLE } from '../linux.js';
 import {
   Fattr,

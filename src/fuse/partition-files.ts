@@ -39,6 +39,8 @@ export class PartitionFiles {
   readonly #told = new Set<string>();
   /** The table may have changed since it was read, or begun to be read. */
   #changed = true;
+  /** All of it could be read the last time. If not, the next sync tries again: an error may pass. */
+  #complete = true;
   #reading: Promise<void> | undefined;
   /** While the table is read: some of it may be read for the first time, in places that nobody watched. */
   #writtenMeanwhile: Ranges | undefined;
@@ -64,18 +66,22 @@ export class PartitionFiles {
 
   /** Reads the table if it may have changed. Undefined where there is nothing to do; never rejects. */
   refresh(): Promise<void> | undefined {
-    if (this.#changed) this.#reading ??= this.#read();
-    return this.#reading;
+    const upToDate = !this.#changed && this.#complete;
+    return upToDate && this.#reading === undefined ? undefined : this.#follow();
+  }
+
+  /**
+   * A read that is going on may have begun before what its caller has written was there; the next one will not
+   * have. More are not waited for, as somebody may write to the table on and on.
+   */
+  async #follow(): Promise<void> {
+    await (this.#reading ??= this.#read());
+    if (this.#changed) await (this.#reading ??= this.#read());
   }
 
   async #read(): Promise<void> {
-    let complete = true;
-    while (this.#changed) {
-      this.#changed = false;
-      complete = await this.#readOnce();
-    }
-    // The next sync tries again: an error may pass, and nobody need write the table once more.
-    this.#changed = !complete;
+    this.#changed = false;
+    this.#complete = await this.#readOnce();
     this.#reading = undefined;
   }
 

@@ -1,7 +1,7 @@
 /** Structs of linux/fuse.h, written to and read from a place in a buffer. */
 
-import { S_IFDIR } from '../disk/disk-file.js';
-import type { AttributeChange, Attributes } from '../disk/disk-file.js';
+import { S_IFDIR } from '../disk/file-attributes.js';
+import type { AttributeChange, Attributes } from '../disk/file-attributes.js';
 import { DT_DIR, DT_REG, Fattr } from './constants.js';
 import type { Entry } from './tree.js';
 

@@ -3,8 +3,9 @@
  * has a number that is never used again, by which the kernel names it in its requests.
  */
 
-import { S_IFDIR } from '../disk/disk-file.js';
-import type { Attributes, DiskFile } from '../disk/disk-file.js';
+import type { DiskFile } from '../disk/disk-file.js';
+import { S_IFDIR } from '../disk/file-attributes.js';
+import type { Attributes } from '../disk/file-attributes.js';
 import { ROOT_ID } from './constants.js';
 
 export interface FileNode {

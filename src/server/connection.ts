@@ -219,6 +219,8 @@ export class Connection implements Answering, Holder {
   /** Answers without asking the disk. */
   #refuse(request: Request, refusal: Refusal): void {
     this.#error(request, refusal.code, refusal.message);
+    // It may have been its turn for memory that this request no longer needs, and others wait behind it.
+    this.#memory.leave();
     if (request.type === Command.WRITE) this.#intake.skipPayload(request);
     this.#release(request);
   }

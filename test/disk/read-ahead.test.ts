@@ -3,6 +3,7 @@ import { describe, it } from 'node:test';
 import { HEADROOM, NOT_DURABLE } from '../../src/disk/disk.js';
 import type { ReadReply } from '../../src/disk/disk.js';
 import { readDisk, trimDisk, writeDisk, zeroDisk } from '../../src/disk/promises.js';
+import { Chunk, ChunkMemory } from '../../src/disk/read-ahead-chunk.js';
 import { ReadAheadDisk } from '../../src/disk/read-ahead.js';
 import { errno } from '../../src/errno.js';
 import { MemoryDisk, seeded } from '../support/memory-disk.js';
@@ -119,6 +120,52 @@ describe('ReadAheadDisk', () => {
       assert.ok(got.equals(disk.content.subarray(at, at + STEP)));
     }
     assert.equal(reads(disk).length, 32);
+  });
+
+  it('lets who gets something ask for more from there, and use its headroom', async () => {
+    const disk = filled(16 * MIB);
+    const ahead = started(disk, clock(true));
+    await readOn(ahead, disk.content, 0, 4 * MIB);
+    const at = 4 * MIB;
+    const got: boolean[] = [];
+    const nested = (from: number, left: number): void =>
+      ahead.read(BigInt(from), STEP / 2, {
+        data: (bytes, start) => {
+          bytes.fill(left, start - HEADROOM, start);
+          if (left > 0) nested(from + STEP, left - 1);
+          const expected = disk.content.subarray(from, from + STEP / 2);
+          got.push(bytes.subarray(start, start + STEP / 2).equals(expected));
+        },
+        fail: () => assert.fail(),
+      });
+    nested(at + STEP / 2, 3);
+    assert.deepEqual(got, [true, true, true, true]);
+    await readOn(ahead, disk.content, at, 8 * MIB);
+  });
+
+  it('gives the memory of a chunk back once, and not before all who wait have theirs', () => {
+    const disk = new ServerlikeDisk({ size: MIB });
+    disk.content.fill(7);
+    disk.holding = true;
+    const memory = new ChunkMemory(2, 4096);
+    const bytes = memory.take() ?? assert.fail();
+    const chunk = new Chunk(disk, memory, bytes, 0n, 4096);
+    const got: (number | undefined)[] = [];
+    const fail = (): void => assert.fail();
+    chunk.give(0n, 1, {
+      data: (lent, start) => {
+        got.push(lent[start]);
+        chunk.drop();
+        // Somebody else reads to what is free.
+        memory.take()?.fill(9);
+      },
+      fail,
+    });
+    chunk.give(1n, 1, { data: (lent, start) => got.push(lent[start]), fail });
+    disk.letGo();
+    assert.deepEqual(got, [7, 7]);
+    assert.equal(memory.take(), bytes, 'it is free by now');
+    assert.equal(memory.take(), undefined, 'and no more is');
   });
 
   it('reads no further than the disk', async () => {

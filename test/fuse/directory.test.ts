@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { errno } from '../../src/errno.js';
-import { S_IFDIR, S_IFREG } from '../../src/disk/disk-file.js';
+import { S_IFDIR, S_IFREG } from '../../src/disk/file-attributes.js';
 import { Fattr, Opcode } from '../../src/fuse/constants.js';
 import { FakeKernel, fields, readBody, writeBody } from '../support/fake-kernel.js';
 

@@ -210,6 +210,26 @@ describe('partitions as files', () => {
     assert.equal(files.synced(), undefined, 'and it is read no more');
   });
 
+  it('keep nobody waiting for the end of one who writes to the table on and on', async () => {
+    const read = disk.read.bind(disk);
+    let tables = 0;
+    disk.read = (offset, length, reply) => {
+      if (offset === 0n && tables++ < 100) write('disk', 0, Buffer.alloc(SECTOR));
+      read(offset, length, reply);
+    };
+    write('disk', 0, Buffer.alloc(SECTOR));
+    await files.synced();
+    assert.ok(tables < 10, `${tables} reads`);
+    assert.deepEqual(names(), ['disk']);
+    const sector = Buffer.alloc(SECTOR);
+    putRecord(sector, 0, [{ index: 0, type: 0x83, start: 50, count: 1 }]);
+    tables = 100;
+    write('disk', 0, sector);
+    await files.synced();
+    assert.deepEqual(names(), ['disk', 'disk1']);
+    assert.equal(files.synced(), undefined);
+  });
+
   it('are not read again for what is written elsewhere during the read of a table', async () => {
     write('disk', 0, Buffer.alloc(SECTOR));
     const read = disk.read.bind(disk);

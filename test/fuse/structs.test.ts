@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { viewOf } from '../../src/bytes.js';
-import { S_IFREG } from '../../src/disk/disk-file.js';
-import type { Attributes } from '../../src/disk/disk-file.js';
+import { S_IFREG } from '../../src/disk/file-attributes.js';
+import type { Attributes } from '../../src/disk/file-attributes.js';
 import { Fattr } from '../../src/fuse/constants.js';
 import {
   ATTR_OUT_BYTES,

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { afterEach, describe, it } from 'node:test';
 import { BufferPool } from '../../src/buffer-pool.js';
 import type { Disk } from '../../src/disk/disk.js';
+import { errno } from '../../src/errno.js';
 import { Command } from '../../src/nbd/constants.js';
 import { OWN_BYTES } from '../../src/server/client-memory.js';
 import { Connection } from '../../src/server/connection.js';
@@ -265,6 +266,26 @@ describe('clients of one server', () => {
     const timer = setInterval(() => disk.answerAll(), 1);
     await honest.peer.reply(LONG);
     clearInterval(timer);
+  });
+
+  it('give their turn on when what they waited for is refused', async () => {
+    const memory = new SharedMemory({ bytes: LONG, patience: FOR_EVER });
+    const disk = new HeldDisk(64 * MIB);
+    const [first, second, third] = Array.from({ length: 3 }, () => connect(disk, memory));
+    assert.ok(first && second && third);
+    first.peer.send(request({ type: READ, length: LONG }));
+    await eventually(() => disk.waiting === 1, 'the first');
+    // Past the end, and nothing more comes of it.
+    second.peer.send(request({ type: READ, offset: BigInt(64 * MIB), length: LONG }));
+    for (let turn = 0; turn < 50; turn++) await new Promise(setImmediate);
+    third.peer.send(request({ type: READ, length: LONG }));
+    for (let turn = 0; turn < 50; turn++) await new Promise(setImmediate);
+    disk.answer();
+    await first.peer.reply(LONG);
+    assert.equal((await second.peer.reply()).error, errno.EINVAL);
+    await eventually(() => disk.waiting === 1, 'the third');
+    disk.answer();
+    await third.peer.reply(LONG);
   });
 
   it('give their turn on when they are gone', async () => {

@@ -264,7 +264,6 @@ export class FileDisk implements Disk {
   }
 }
 
-/** 0 for no error. */
 /** How many bytes a call has moved; what went wrong shows where it is tried again for the rest. */
 function countOf(call: () => number): number {
   try {
@@ -274,6 +273,7 @@ function countOf(call: () => number): number {
   }
 }
 
+/** 0 for no error. */
 function errnoOf(error: NodeJS.ErrnoException | null): number {
   return error === null ? 0 : Math.abs(error.errno ?? errno.EIO);
 }

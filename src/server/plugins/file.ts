@@ -57,11 +57,15 @@ async function statOf(path: string): Promise<BigIntStats> {
   }
 }
 
-/** Whether the file system has no disk below it. One that cannot be asked has. */
-async function isInMemory(fd: number): Promise<boolean> {
+/**
+ * Whether it is a file whose file system has no disk below it. One that cannot be asked has. A block device
+ * stands in a file system of that kind as well, which says nothing of where its bytes are.
+ */
+export async function isInMemory(fd: number): Promise<boolean> {
   try {
+    const stats = await promisify(fstat)(fd);
     const { type } = await promisify(statfs)(`/proc/self/fd/${fd}`);
-    return type === TMPFS_MAGIC;
+    return stats.isFile() && type === TMPFS_MAGIC;
   } catch {
     return false;
   }

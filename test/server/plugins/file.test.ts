@@ -16,7 +16,7 @@ import {
 } from '../../../src/disk/promises.js';
 import { native } from '../../../src/native.js';
 import { deviceNumbers } from '../../../src/device-number.js';
-import { openFile } from '../../../src/server/plugins/file.js';
+import { isInMemory, openFile } from '../../../src/server/plugins/file.js';
 import { FileFlush } from '../../../src/server/plugins/file-flush.js';
 import { seeded } from '../../support/memory-disk.js';
 import { exerciseDisk } from '../../support/server-model.js';
@@ -202,6 +202,24 @@ describe('file: extents', () => {
       { length: 2n * M, hole: true, zero: true },
     ]);
     await disk.close();
+  });
+});
+
+describe('file: what is nowhere but in memory', () => {
+  it('is a file on a tmpfs, and no device whose node is on one', async () => {
+    // The kernel's own file system for devices calls itself a tmpfs.
+    for (const [path, flags, expected] of [
+      [join('/dev/shm', `tsnbdkit-${process.pid}`), 'w', true],
+      ['/dev/null', 'r', false],
+    ] as const) {
+      const file = await open(path, flags);
+      try {
+        assert.equal(await isInMemory(file.fd), expected, path);
+      } finally {
+        await file.close();
+        if (expected) await rm(path);
+      }
+    }
   });
 });
 
