@@ -483,7 +483,9 @@ describe('a disk whose server is lost', TIMED, () => {
     const on = await open({ recovery: { unflushedLimit } });
     let written = 0;
     const write = (): Promise<void> =>
-      writeDisk(on, at(written), content(1)).then(() => void written++);
+      writeDisk(on, at(written), content(1)).then(() => {
+        written++;
+      });
     onceTo(Command.FLUSH, 'hold');
     while (ofType(Command.FLUSH).length === 0) await write();
     await flushDisk(on);
