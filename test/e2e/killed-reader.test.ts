@@ -107,8 +107,8 @@ describe(
 
     async function ends(mounted: Mounted): Promise<void> {
       process.kill(server.pid, 'SIGCONT');
-      const { status, stderr } = await mounted.unmount('disk.raw');
-      assert.equal(status, 0, stderr);
+      const { status, signal, stderr } = await mounted.unmount('disk.raw');
+      assert.deepEqual({ status, signal, stderr }, { status: 0, signal: null, stderr: '' });
     }
 
     for (const how of ['direct', 'buffered', 'map']) {
