@@ -32,12 +32,12 @@ const FIO = [
 const WRITE = ['if=/dev/urandom', 'of=disk.raw', 'bs=1M', 'count=1', 'conv=notrunc', 'status=none'];
 const READ = ['if=disk.raw', 'of=/dev/null', 'bs=4096', 'count=1', 'iflag=direct', 'status=none'];
 
-/** Writes 1 MiB past the page cache, and syncs it when there is a file `go`. */
+/** Writes 512 KiB past the page cache, so little that we do not flush it, and syncs it when there is a file `go`. */
 const HOLD = `
 import mmap, os, time
 fd = os.open('disk.raw', os.O_RDWR | os.O_DIRECT)
-page = mmap.mmap(-1, 1 << 20)
-page.write(b'x' * (1 << 20))
+page = mmap.mmap(-1, 1 << 19)
+page.write(b'x' * (1 << 19))
 os.writev(fd, [page])
 print('written', flush=True)
 while not os.path.exists('go'):
@@ -92,7 +92,7 @@ describe(
         .digest('hex');
     }
 
-    /** Has written 1 MiB that nothing has flushed. @returns syncs it, and tells what that said */
+    /** Has written 512 KiB that nothing has flushed. @returns syncs it, and tells what that said */
     async function hold(): Promise<() => Promise<string>> {
       const holding = place.start('python3', ['-c', HOLD], { deadline: 120_000 });
       await until('it is written', () => holding.stdout.includes('written'));
@@ -156,6 +156,7 @@ describe(
       await server.kill();
       const reading = place.start('dd', READ);
       await until('it is told', () => mounted.running.stderr.includes('reconnecting'));
+      await place.untilWaits(reading);
       await sleep(300);
       assert.ok(!reading.hasEnded);
       server = await server.again();
@@ -199,7 +200,7 @@ describe(
       assert.equal(status, 1);
       assert.match(
         stderr,
-        /: is back with another disk: it has 33554432 bytes, and had 67108864; 1 MiB that were written and not yet flushed are not confirmed; disk\.raw now gives I\/O errors/,
+        /: is back with another disk: it has 33554432 bytes, and had 67108864; 512 KiB that were written and not yet flushed are not confirmed; disk\.raw now gives I\/O errors/,
       );
       assert.ok((await readFile(image)).every((byte) => byte === 0));
     });
@@ -213,7 +214,10 @@ describe(
       assert.equal(await sync(), 'Input/output error');
       const { status, stderr } = await mounted.unmount('disk.raw');
       assert.equal(status, 1);
-      assert.match(stderr, /not back within 1 s.*1 MiB that were written .*; disk\.raw now gives/);
+      assert.match(
+        stderr,
+        /not back within 1 s.*512 KiB that were written .*; disk\.raw now gives/,
+      );
     });
 
     it('is not waited for with --reconnect=0', async () => {
@@ -233,6 +237,8 @@ describe(
         await server.kill();
         const reading = place.start('dd', READ);
         await until('it is told', () => mounted.running.stderr.includes('up to 600 s'));
+        // Or else it may open what is underneath.
+        await place.untilWaits(reading);
         if (how === 'SIGTERM') {
           mounted.signal('SIGTERM');
           await until('it is busy', () => mounted.running.stderr.includes('is busy, held by'));
@@ -245,7 +251,7 @@ describe(
         assert.match(await sync(), /^(Input\/output error|Transport endpoint is not connected)$/);
         const { status, stderr } = await mounted.running.ended;
         assert.equal(status, 1);
-        assert.match(stderr, /not back within .* 1 MiB that were written/);
+        assert.match(stderr, /not back within .* 512 KiB that were written/);
       });
     }
 
