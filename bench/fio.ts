@@ -78,17 +78,23 @@ export function fillDisk(uri: string, diskBytes: number): string[] {
   ];
 }
 
-/** Blocks that carry their place and a checksum: written with `write`, compared without. */
+/**
+ * Blocks that carry their place and a checksum: written with `write`, compared without.
+ * @param seed of where they are and what is in them
+ */
 export function verifyCommand(
   target: FioTarget,
   diskBytes: number,
   bytes: number,
+  seed: number,
   how: 'write' | 'compare',
 ): string[] {
   const engine = 'uri' in target ? [] : ['--ioengine=psync'];
   return [
     ...['fio', '--name=verify', '--thread', '--rw=randwrite', '--bs=4k', '--iodepth=16'],
-    ...[`--size=${diskBytes}`, `--io_size=${bytes}`, '--randseed=4711', '--eta=never'],
+    ...[`--size=${diskBytes}`, `--io_size=${bytes}`, '--eta=never'],
+    // Without the first one the seed counts for nothing.
+    ...['--randrepeat=0', `--randseed=${seed}`],
     ...['--verify=crc32c', '--verify_fatal=1', '--verify_state_save=0', '--output-format=json'],
     ...(how === 'write' ? ['--do_verify=0', '--end_fsync=1'] : ['--verify_only=1']),
     ...targetOptions(target),

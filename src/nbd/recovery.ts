@@ -89,6 +89,8 @@ export class Recovery {
     done: (code) => {
       this.#flushing = false;
       if (code !== 0) this.#backgroundFlushFailed(code);
+      // It may have covered none of what fills it: another one that was sent later was answered earlier.
+      else if (this.#held.length > 0) this.#flushInBackground();
     },
   };
 
@@ -151,8 +153,6 @@ export class Recovery {
   #covered(): void {
     if (this.isDown || this.#held.length === 0) return;
     this.#sendHeld();
-    // The flush that is under way may have been sent before what fills it.
-    if (this.unflushed.full) queueMicrotask(() => this.#flushInBackground());
   }
 
   #backgroundFlushFailed(code: number): void {
@@ -173,6 +173,8 @@ export class Recovery {
     for (const command of held) {
       if (!this.#mayGo(command) || !this.#disk.send(command)) this.#held.push(command);
     }
+    // What waits for room has a flush under way that makes it.
+    if (this.#held.length > 0) this.#flushInBackground();
   }
 
   #mayGo({ type }: KeptCommand): boolean {

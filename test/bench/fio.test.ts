@@ -92,12 +92,13 @@ describe('the command line of fio', () => {
     assert.ok(!command.some((option) => option.startsWith('--filename')));
   });
 
-  it('writes and compares the same blocks', () => {
-    const of = (how: 'write' | 'compare'): string[] =>
-      verifyCommand({ file: '/d' }, 1024, 512, how).filter((option) =>
+  it('writes and compares the same blocks, and others with another seed', () => {
+    const of = (how: 'write' | 'compare', seed: number): string[] =>
+      verifyCommand({ file: '/d' }, 1024, 512, seed, how).filter((option) =>
         /seed|size|rw|bs/.test(option),
       );
-    assert.deepEqual(of('write'), of('compare'));
-    assert.ok(verifyCommand({ file: '/d' }, 1, 1, 'compare').includes('--verify_only=1'));
+    assert.deepEqual(of('write', 7), of('compare', 7));
+    assert.notDeepEqual(of('write', 7), of('compare', 8));
+    assert.ok(verifyCommand({ file: '/d' }, 1, 1, 7, 'compare').includes('--verify_only=1'));
   });
 });

@@ -183,8 +183,11 @@ describe('ReadAheadDisk', () => {
       ahead.read(BigInt(at), STEP, { data: () => got.push(at), fail: () => assert.fail() });
     for (let i = 0; i < 3; i++) ask(i * STEP);
     disk.holding = true;
+    let furthest = 0;
     for (let i = 3; i < 200; i++) {
       ask(i * STEP);
+      const ends = reads(disk).map(([at, length]) => at + length);
+      furthest = Math.max(furthest, Math.max(...ends) - i * STEP);
       if (i % 10 === 0) {
         assert.ok(disk.held.length > 0);
         disk.letGo();
@@ -195,6 +198,7 @@ describe('ReadAheadDisk', () => {
       got.sort((a, b) => a - b),
       Array.from({ length: 200 }, (_, i) => i * STEP),
     );
+    assert.ok(furthest > 4 * MIB && furthest <= 12 * MIB, `${furthest} bytes ahead`);
   });
 
   for (const [what, change] of [

@@ -32,10 +32,7 @@ const FIO = [
 const WRITE = ['if=/dev/urandom', 'of=disk.raw', 'bs=1M', 'count=1', 'conv=notrunc', 'status=none'];
 const READ = ['if=disk.raw', 'of=/dev/null', 'bs=4096', 'count=1', 'iflag=direct', 'status=none'];
 
-/**
- * Writes 512 KiB past the page cache, and syncs it when there is a file `go`. A MiB would be flushed in the
- * background.
- */
+/** Writes 512 KiB past the page cache, so little that we do not flush it, and syncs it when there is a file `go`. */
 const HOLD = `
 import mmap, os, time
 fd = os.open('disk.raw', os.O_RDWR | os.O_DIRECT)
@@ -159,6 +156,7 @@ describe(
       await server.kill();
       const reading = place.start('dd', READ);
       await until('it is told', () => mounted.running.stderr.includes('reconnecting'));
+      await place.untilWaits(reading);
       await sleep(300);
       assert.ok(!reading.hasEnded);
       server = await server.again();
@@ -239,6 +237,8 @@ describe(
         await server.kill();
         const reading = place.start('dd', READ);
         await until('it is told', () => mounted.running.stderr.includes('up to 600 s'));
+        // Or else it may open what is underneath.
+        await place.untilWaits(reading);
         if (how === 'SIGTERM') {
           mounted.signal('SIGTERM');
           await until('it is busy', () => mounted.running.stderr.includes('is busy, held by'));

@@ -79,16 +79,8 @@ describe(
     async function writeInVain(): Promise<Running> {
       await stopServing();
       const writing = place.start('dd', WRITE, { deadline: 60_000 });
-      await waits(writing);
+      await place.untilWaits(writing);
       return writing;
-    }
-
-    async function waits(running: Running): Promise<void> {
-      await until('it waits', async () =>
-        /fuse|request_wait|writeback|folio/.test(
-          await place.ok('cat', [`/proc/${running.pid}/wchan`]),
-        ),
-      );
     }
 
     it('ends in time: with nothing that is unwritten', async () => {
@@ -136,7 +128,7 @@ describe(
       const mounted = await mountUri('-r');
       await stopServing();
       const reading = place.start('dd', READ);
-      await waits(reading);
+      await place.untilWaits(reading);
       process.kill(reading.pid, 'SIGKILL');
       await reading.ended;
       unmount('-u');

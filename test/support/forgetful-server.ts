@@ -31,8 +31,9 @@ export interface ServerRequest {
   readonly payload: Buffer;
 }
 
-/** What is done about a request: `ignore` does it and never answers. */
-export type Fate = 'serve' | 'crash before' | 'crash after' | 'cut before' | 'cut after' | 'ignore';
+/** What is done about a request: `ignore` does it and never answers, `hold` answers when `answerHeld` is called. */
+export type Fate =
+  'serve' | 'crash before' | 'crash after' | 'cut before' | 'cut after' | 'ignore' | 'hold';
 
 export interface ForgetfulOptions {
   readonly size: number;
@@ -47,7 +48,7 @@ export class ForgetfulServer {
   /** What is read. */
   current: Buffer;
   flags: number;
-  /** Decides about each request as it comes, and again before it is answered. */
+  /** Decides about each request as it comes. */
   fateOf: (request: ServerRequest) => Fate = () => 'serve';
   /** The errno, as on the wire, that a request is refused with, or 0. */
   refuses: (request: ServerRequest) => number = () => 0;
@@ -64,6 +65,7 @@ export class ForgetfulServer {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   #faults: unknown[] = [];
+  readonly #held: (() => void)[] = [];
 
   private constructor({ size, flags = ALL_FLAGS, random }: ForgetfulOptions, folder: string) {
     this.stable = Buffer.alloc(size);
@@ -133,6 +135,10 @@ export class ForgetfulServer {
     this.#goOn();
   }
 
+  answerHeld(): void {
+    for (const answer of this.#held.splice(0)) answer();
+  }
+
   /** @throws what went wrong in it */
   async stop(): Promise<void> {
     this.goOn();
@@ -196,7 +202,9 @@ export class ForgetfulServer {
     if (fate === 'cut after') socket.destroy();
     if (isGone(socket) || fate === 'ignore') return;
     const reply = new ByteWriter('big').u32(0x67446698).u32(refusal).u64(request.cookie);
-    socket.write(data === undefined ? reply.finish() : reply.bytes(data).finish());
+    const bytes = data === undefined ? reply.finish() : reply.bytes(data).finish();
+    if (fate === 'hold') this.#held.push(() => socket.write(bytes));
+    else socket.write(bytes);
   }
 
   async #dawdle(): Promise<void> {

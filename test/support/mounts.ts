@@ -238,6 +238,15 @@ export class Workplace {
     return new Mounted(this, running);
   }
 
+  /** Waits until a program waits in the kernel for a reply of ours, or for a page. */
+  async untilWaits({ pid }: Running): Promise<void> {
+    await until('it waits', async () =>
+      /fuse|request_wait|writeback|folio|filemap/.test(
+        await readFile(`/proc/${pid}/wchan`, 'latin1'),
+      ),
+    );
+  }
+
   /** The mountpoints below the folder. */
   async mounts(): Promise<string[]> {
     const entries = parseMountinfo(await readFile('/proc/self/mountinfo', 'utf8'));

@@ -135,12 +135,14 @@ async function start(plan: Plan, before?: string): Promise<RealServer> {
   groups.set(group, folder);
 
   const stop = async (): Promise<void> => {
-    if (!groups.has(group)) return;
-    for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
-      kill(group, signal);
-      if (await until(() => hasEnded(group), STOP_DEADLINE)) break;
+    // One that was killed has left its folder, for the next one in its place.
+    if (groups.has(group)) {
+      for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+        kill(group, signal);
+        if (await until(() => hasEnded(group), STOP_DEADLINE)) break;
+      }
+      groups.delete(group);
     }
-    groups.delete(group);
     await rm(folder, { recursive: true, force: true });
   };
   if (pid === undefined) {

@@ -32,10 +32,18 @@ export class CaptiveVictim implements Victim {
     return processes.find(([pid, line]) => line.startsWith(program) && !hasEnded(pid))?.[0];
   }
 
+  /** Where it has just been given up there is none until it is started again. */
+  async #signal(name: NodeJS.Signals): Promise<number> {
+    let pid: number | undefined;
+    await until('there is a server', async () => {
+      pid = await this.#pid();
+      return pid !== undefined && signal(pid, name);
+    });
+    return pid ?? 0;
+  }
+
   async kill(): Promise<void> {
-    const pid = await this.#pid();
-    if (pid === undefined) return;
-    signal(pid, 'SIGKILL');
+    const pid = await this.#signal('SIGKILL');
     await until('the server is gone', () => hasEnded(pid));
   }
 
@@ -44,8 +52,7 @@ export class CaptiveVictim implements Victim {
   }
 
   async stall(): Promise<void> {
-    this.#stalled = await this.#pid();
-    if (this.#stalled !== undefined) signal(this.#stalled, 'SIGSTOP');
+    this.#stalled = await this.#signal('SIGSTOP');
   }
 
   /** Another one may have been started in its place meanwhile. */

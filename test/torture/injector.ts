@@ -48,6 +48,11 @@ export class Injector {
     return Promise.race([this.#work.then(() => false), sleep(1, true)]);
   }
 
+  /** How many faults have not been begun. */
+  get left(): number {
+    return this.#waiting.length;
+  }
+
   /** Waits until all that was begun is over. @throws Error that a fault could not be done, or undone */
   async finish(): Promise<void> {
     this.#isOver = true;

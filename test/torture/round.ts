@@ -148,6 +148,8 @@ class Round {
     if (!allowed.includes(status ?? -1) || stderr.includes('internal error')) {
       throw new Error(`tsnbdfuse ended with ${String(status)}`);
     }
+    const reconnects = reconnectsIn(stderr);
+    this.#wasTortured(injector, reconnects);
     return {
       server: plan.server,
       fault: plan.fault,
@@ -156,10 +158,20 @@ class Round {
       faults: injector.counts,
       refusals: injector.refusals,
       lostSectors: injector.lostSectors,
-      reconnects: reconnectsIn(stderr),
+      reconnects,
       start,
       end,
     };
+  }
+
+  /** @throws Error where what was to go wrong did not, so that nothing is shown by a good end */
+  #wasTortured({ steps, left, counts }: Injector, reconnects: number): void {
+    const planned = this.#plan.steps;
+    if (steps < planned) throw new Error(`only ${steps} steps of ${planned} were seen`);
+    if (left > 0) throw new Error(`${left} faults were never begun`);
+    if (counts.kill + counts.power > 0 && reconnects === 0) {
+      throw new Error('the server was killed, and tsnbdfuse has told of no reconnection');
+    }
   }
 
   /** @throws Error where what the programs saw was wrong, or where they see nothing any more */

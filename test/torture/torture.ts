@@ -57,6 +57,9 @@ async function torture(options: Options, interrupted: AbortSignal): Promise<bool
   if (all.length === 0 && combinations(options.server, options.fault).length === 0) {
     throw new Error(`${options.server ?? ''} cannot have ${options.fault ?? ''}`);
   }
+  if (all.length === 0 && (options.server ?? options.fault) !== undefined) {
+    throw new Error('nothing of what was asked for can be done on this machine');
+  }
   say(`seed ${seed}, ${steps} steps a round`);
 
   const end = performance.now() + minutes * 60_000;

@@ -120,6 +120,18 @@ export class ServerVictim implements Victim {
   }
 
   async kill(): Promise<void> {
+    this.#signal('SIGKILL');
+    await this.#killed();
+  }
+
+  /** @throws Error that there is no server any more, to which nothing would have been done */
+  #signal(name: NodeJS.Signals): void {
+    if (this.#group === 0 || !signal(-this.#group, name)) {
+      throw new Error(`the server had ended by itself: ${this.#running?.stderr ?? ''}`);
+    }
+  }
+
+  async #killed(): Promise<void> {
     signal(-this.#group, 'SIGKILL');
     await this.#gone(this.#group);
     this.#group = 0;
@@ -132,7 +144,7 @@ export class ServerVictim implements Victim {
   }
 
   stall(): Promise<void> {
-    signal(-this.#group, 'SIGSTOP');
+    this.#signal('SIGSTOP');
     return Promise.resolve();
   }
 
@@ -159,6 +171,6 @@ export class ServerVictim implements Victim {
       // One whose clients stay may not end: a mount that has failed.
       await within(this.#gone(this.#group), STOP_PATIENCE);
     }
-    await this.kill();
+    await this.#killed();
   }
 }
