@@ -38,7 +38,9 @@ const MAX_CONNECTIONS = 1024;
 function parseSeconds(text: string): number {
   const seconds = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN;
   if (!(seconds > 0 && seconds <= MAX_CONNECT_TIMEOUT)) {
-    throw new InvalidArgumentError(`It is a number of seconds, over 0.`);
+    throw new InvalidArgumentError(
+      `It is a number of seconds, over 0 and up to ${MAX_CONNECT_TIMEOUT}.`,
+    );
   }
   return seconds;
 }
@@ -55,7 +57,14 @@ const MAX_UNFLUSHED = 16n * 1024n * 1024n * 1024n;
 
 /** 0 is never. */
 function parsePatience(text: string): number {
-  return /^0+(\.0+)?$/.test(text) ? 0 : parseSeconds(text);
+  if (/^0+(\.0+)?$/.test(text)) return 0;
+  try {
+    return parseSeconds(text);
+  } catch {
+    throw new InvalidArgumentError(
+      `It is a number of seconds, up to ${MAX_CONNECT_TIMEOUT}, or 0 for ever.`,
+    );
+  }
 }
 
 function parseReconnect(text: string): number | 'forever' {
