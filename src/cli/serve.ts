@@ -50,7 +50,7 @@ const BUSY_INTERVAL = 50;
 /** Milliseconds for an unmount, which may have to write back. */
 const UNMOUNT_DEADLINE = 2_000;
 /** Milliseconds, beside what one request may take, for a server that is lost when the mount is to end. */
-const LAST_PATIENCE = 5_000;
+const LAST_PATIENCE = 4_000;
 /** Milliseconds between two looks whether somebody has unmounted while the server is lost. */
 const UNMOUNTED_INTERVAL = 1_000;
 /** Milliseconds for taking down a mount that nobody has been told of, or that we failed. */
