@@ -65,6 +65,8 @@ class Round {
   readonly #plan: Plan;
   #injector: Injector | undefined;
   #mounted: Mounted | undefined;
+  /** Undefined where it is captive. */
+  #server: ServerVictim | undefined;
 
   constructor(place: Workplace, plan: Plan) {
     this.#place = place;
@@ -80,13 +82,13 @@ class Round {
       const figures = await this.#withServer(network);
       return { ...figures, seconds: (performance.now() - began) / 1000 };
     } catch (error) {
-      throw new Error(this.#report(error), { cause: error });
+      throw new Error(await this.#report(error), { cause: error });
     } finally {
       await network?.remove();
     }
   }
 
-  #report(error: unknown): string {
+  async #report(error: unknown): Promise<string> {
     const faults = this.#injector?.done.map((line) => `  ${line}`) ?? [];
     return [
       error instanceof Error ? error.message : String(error),
@@ -95,6 +97,7 @@ class Round {
       ...(faults.length > 0 ? faults : ['  none']),
       'tsnbdfuse said:',
       this.#mounted?.running.stderr.slice(-SHOWN) ?? '',
+      `the server ${(await this.#server?.state()) ?? 'is captive'}`,
     ].join('\n');
   }
 
@@ -104,6 +107,7 @@ class Round {
         ? await CaptiveVictim.prepare(this.#place, this.#plan)
         : undefined;
     const server = captive ? undefined : await ServerVictim.start(this.#place, this.#plan, network);
+    this.#server = server;
     const victim: Victim | undefined = captive ?? server;
     if (victim === undefined) throw new Error('there is no server');
     try {

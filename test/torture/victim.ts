@@ -119,6 +119,15 @@ export class ServerVictim implements Victim {
     }
   }
 
+  /** For a report: whether it runs, or how it ended, and what it said. */
+  async state(): Promise<string> {
+    const running = this.#running;
+    if (running === undefined) return 'was not started';
+    if (!running.hasEnded) return `runs; it said:\n${running.stderr}`;
+    const { status, signal: killer } = await running.ended;
+    return `ended with ${killer ?? status}; it said:\n${running.stderr}`;
+  }
+
   async kill(): Promise<void> {
     this.#signal('SIGKILL');
     await this.#killed();
