@@ -80,6 +80,7 @@ export async function serve(command: MountCommand, interruptions: Interruptions)
     );
   }
   const origin = await openOrigin(command);
+  let session: Session | undefined;
   try {
     const disk = await connect(origin, interruptions);
     if (mountpoint.hides) {
@@ -88,12 +89,12 @@ export async function serve(command: MountCommand, interruptions: Interruptions)
       disk.joinNoMore();
       if (mountpoint.name !== undefined) warnHidden(mountpoint);
     }
-    const session = new Session(command, mountpoint, origin, disk, pidfile);
+    session = new Session(command, mountpoint, origin, disk, pidfile);
     const status = await session.run(interruptions);
     return Math.max(status, await closeOrigin(origin, session.urgency));
   } catch (error) {
     // What went wrong first is what the user is to hear.
-    await origin.close('in its time');
+    await origin.close(session?.urgency ?? 'in its time');
     throw error;
   }
 }
@@ -147,7 +148,7 @@ class Session {
   #mounted = false;
   /** The user wants it to end, whatever is lost. */
   gaveUp = false;
-  /** The server has not answered the last flush, nor what was under way before it. */
+  /** The server has not answered what it was asked last. */
   #hangs = false;
 
   constructor(

@@ -129,7 +129,6 @@ export async function mountDisk(
   const fitted = fitDisk(disk, MAX_TRANSFER);
   // Without the page cache each read is to reach the server.
   const ahead = options.cache === 'none' ? undefined : new ReadAheadDisk(fitted);
-  // Pages that are written back are locked against it by the kernel.
   // Pages that are written back are locked against it by the kernel, but not those beside a direct write by AIO.
   const whole = new ReadAfterWriteDisk(ahead ?? fitted);
   // Fitting hides it.
