@@ -49,8 +49,10 @@ export interface Job {
    * that. Ours goes first in each round, and there are fewer rounds.
    */
   readonly patience?: number;
-  /** Left out with --quick: the same as another job, with another server or plugin. */
+  /** The same as another job, with another server or plugin: its runs are shorter. */
   readonly thorough?: boolean;
+  /** It takes too long for --quick. */
+  readonly long?: boolean;
 }
 
 const PEAK = 80;
@@ -198,6 +200,7 @@ const SPARSE: Job = {
   contenders: WITHOUT_LIMIT,
   goals: { ratio: 20, peakMB: PEAK },
   patience: 22,
+  long: true,
 };
 
 const START_UP: readonly Job[] = (['tsnbdkit', 'nbdkit'] as const).map((captive) => ({
@@ -247,7 +250,7 @@ export function title(job: Job): string {
 }
 
 /**
- * @param quick without the thorough ones, and without qemu, which no goal is measured by
+ * @param quick without the thorough and the long ones, and without qemu, which no goal is measured by
  * @param only a regular expression, for any case: all jobs that it matches, and with all contenders
  */
 export function chooseJobs(jobs: readonly Job[], quick: boolean, only?: string): Job[] {
@@ -257,7 +260,7 @@ export function chooseJobs(jobs: readonly Job[], quick: boolean, only?: string):
   }
   if (!quick) return [...jobs];
   return jobs
-    .filter((job) => job.thorough !== true)
+    .filter((job) => job.thorough !== true && job.long !== true)
     .map((job) => ({
       ...job,
       contenders: job.contenders.filter((contender) => contender !== 'qemu-storage-daemon'),

@@ -6,8 +6,7 @@ import { title } from './jobs.js';
 import type { Job } from './jobs.js';
 import { hasFailed, lessIsBetter } from './measurement.js';
 import type { Measurement, Run } from './measurement.js';
-import { startServer } from './servers.js';
-import type { Server } from './servers.js';
+import { Servers } from './servers.js';
 import type { ServedSetting, Setting } from './setting.js';
 import { verifyData } from './verification.js';
 import { measureFileSystem } from './workloads/file-system.js';
@@ -41,30 +40,38 @@ export function orderOf(contenders: readonly Contender[], round: number): Conten
   return round % 2 === 0 ? turned : turned.toReversed();
 }
 
-function measure(
+async function measure(
   job: Job,
   contender: Contender,
   setting: Setting,
-  server: Server | undefined,
+  servers: Servers,
   patience: number | undefined,
 ): Promise<Measurement> {
   const { work } = job;
   const cannot = (): never => {
     throw new Error(`${contender} cannot do it`);
   };
-  const served = (): ServedSetting => (server === undefined ? cannot() : { ...setting, server });
+  const served = async (): Promise<ServedSetting> => {
+    return { ...setting, server: await servers.get(job.server ?? cannot()) };
+  };
   switch (work.kind) {
     case 'fio':
-      return measureFio(job, work, contender, served());
+      return measureFio(job, work, contender, await served());
     case 'file-system':
-      return measureFileSystem(isFrontEnd(contender) ? contender : cannot(), served());
+      return measureFileSystem(isFrontEnd(contender) ? contender : cannot(), await served());
     case 'sparse-copy':
-      return measureSparseCopy(isFrontEnd(contender) ? contender : cannot(), served(), patience);
+      return measureSparseCopy(
+        isFrontEnd(contender) ? contender : cannot(),
+        await served(),
+        patience,
+      );
     case 'start-up':
       return measureStartUp(work.captive, isFrontEnd(contender) ? contender : cannot(), setting);
-    case 'serving':
+    case 'serving': {
       if (contender !== 'tsnbdkit' && contender !== 'nbdkit') return cannot();
-      return measureServing(job, work, contender, setting);
+      const server = await servers.get(`${contender} ${work.plugin}`);
+      return measureServing(job, work.client, { ...setting, server });
+    }
   }
 }
 
@@ -97,11 +104,12 @@ export class Rounds {
   async #runGroup(jobs: readonly Job[]): Promise<JobResult[]> {
     const { commands, workshop, pace } = this.#setting;
     const name = jobs[0]?.server;
-    const server =
-      name === undefined ? undefined : await startServer(name, pace.diskBytes, commands, workshop);
+    const servers = new Servers(pace.diskBytes, commands, workshop);
     const results = jobs.map((job) => ({ job, runs: new Map<Contender, Run[]>() }));
     try {
-      if (server !== undefined) await this.#verify(jobs, { ...this.#setting, server });
+      if (name !== undefined) {
+        await this.#verify(jobs, { ...this.#setting, server: await servers.get(name) });
+      }
       for (let round = 0; round < pace.rounds; round++) {
         for (const { job, runs } of results) {
           if (job.patience !== undefined && round >= pace.roundsOfPatience) continue;
@@ -112,14 +120,14 @@ export class Rounds {
               contender === job.contenders[0]
                 ? undefined
                 : patienceWith(job, runs.get(job.contenders[0] ?? contender) ?? []);
-            const run = await this.#once(job, contender, server, patience);
+            const run = await this.#once(job, contender, servers, patience);
             runs.set(contender, [...(runs.get(contender) ?? []), run]);
           }
         }
         this.#say(`${name ?? 'without a server'}: round ${round + 1} of ${pace.rounds} done`);
       }
     } finally {
-      await server?.stop();
+      await servers.stop();
     }
     return results;
   }
@@ -127,11 +135,11 @@ export class Rounds {
   async #once(
     job: Job,
     contender: Contender,
-    server: Server | undefined,
+    servers: Servers,
     patience: number | undefined,
   ): Promise<Run> {
     try {
-      return await measure(job, contender, this.#setting, server, patience);
+      return await measure(job, contender, this.#setting, servers, patience);
     } catch (error) {
       this.#setting.workshop.signal.throwIfAborted();
       const failed = (error as Error).message;

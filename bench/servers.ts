@@ -3,7 +3,7 @@
 import { chmodSync, existsSync, rmSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { randomBytes } from 'node:crypto';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fillDisk } from './fio.js';
 import { run, start, stop, until } from './processes.js';
 import type { Started } from './processes.js';
@@ -157,9 +157,8 @@ export async function startServer(
   const folder = workshop.newFolder('server');
   const socket = join(folder, 'nbd.sock');
   const pidfile = join(folder, 'pid');
-  const image = join(workshop.memory, 'image');
+  const image = join(workshop.memory, basename(folder));
   const place: Place = { socket, pidfile, image, commands, size };
-  rmSync(image, { force: true });
   await plan.prepare?.(place);
   const started = await serve(plan.command(place), socket, pidfile, workshop.signal);
   const uri = `nbd+unix:///?socket=${encodeURIComponent(socket)}`;
@@ -184,5 +183,26 @@ export async function startServer(
   } catch (error) {
     await server.stop();
     throw error;
+  }
+}
+
+/** Servers that are started when they are first asked for, and stopped together. */
+export class Servers {
+  readonly #started = new Map<ServerName, Server>();
+  readonly #start: (name: ServerName) => Promise<Server>;
+
+  constructor(size: number, commands: string, workshop: Workshop) {
+    this.#start = (name) => startServer(name, size, commands, workshop);
+  }
+
+  async get(name: ServerName): Promise<Server> {
+    const server = this.#started.get(name) ?? (await this.#start(name));
+    this.#started.set(name, server);
+    return server;
+  }
+
+  async stop(): Promise<void> {
+    for (const server of this.#started.values()) await server.stop();
+    this.#started.clear();
   }
 }

@@ -10,6 +10,8 @@ export interface Pace {
   readonly roundsOfPatience: number;
   /** Of a job that runs for a time. */
   readonly seconds: number;
+  /** Of one that is another job on another server or plugin. */
+  readonly secondsOfThorough: number;
   readonly diskBytes: number;
   /** A start-up is measured so many times in a run. */
   readonly starts: number;
@@ -18,17 +20,19 @@ export interface Pace {
 const GIB = 2 ** 30;
 export const USUAL: Pace = {
   rounds: 5,
-  roundsOfPatience: 2,
-  seconds: 1,
+  roundsOfPatience: 1,
+  seconds: 0.8,
+  secondsOfThorough: 0.5,
   diskBytes: GIB,
-  starts: 5,
+  starts: 3,
 };
 export const QUICK: Pace = {
   rounds: 3,
   roundsOfPatience: 1,
-  seconds: 0.7,
+  seconds: 0.5,
+  secondsOfThorough: 0.5,
   diskBytes: GIB / 2,
-  starts: 3,
+  starts: 2,
 };
 
 export interface Setting {
@@ -40,4 +44,9 @@ export interface Setting {
 
 export interface ServedSetting extends Setting {
   readonly server: Server;
+}
+
+/** How long a job that has no amount of its own runs. */
+export function secondsOf(job: { readonly thorough?: boolean }, pace: Pace): number {
+  return job.thorough === true ? pace.secondsOfThorough : pace.seconds;
 }

@@ -9,6 +9,7 @@ import type { Cost, Measurement } from '../measurement.js';
 import { AS_USER, Mount } from '../mount.js';
 import type { ProcessCost } from '../process-cost.js';
 import { run } from '../processes.js';
+import { secondsOf } from '../setting.js';
 import type { ServedSetting } from '../setting.js';
 
 /** Milliseconds; nbdfuse takes long for buffered writes. */
@@ -41,8 +42,9 @@ export async function measureFio(
   const { server, workshop, commands, pace } = setting;
   const { shape } = work;
   const options = { deadline: DEADLINE, signal: workshop.signal };
+  const seconds = secondsOf(job, pace);
   if (!isFrontEnd(contender)) {
-    const command = fioCommand(shape, { uri: server.uri }, server.size, pace.seconds);
+    const command = fioCommand(shape, { uri: server.uri }, server.size, seconds);
     const result = parseFio(await run(command, options), sideOf(shape));
     return { value: figure(job, result), latency: result.latency };
   }
@@ -50,7 +52,7 @@ export async function measureFio(
   // A new mount has nothing in its page cache.
   const mount = await Mount.make(contender, { server }, commands, workshop, { asUser });
   try {
-    const command = fioCommand(shape, { file: mount.file }, server.size, pace.seconds);
+    const command = fioCommand(shape, { file: mount.file }, server.size, seconds);
     const before = mount.cost();
     const stdout = await run(asUser ? [...AS_USER, ...command] : command, options);
     const result = parseFio(stdout, sideOf(shape));
