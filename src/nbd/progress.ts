@@ -40,8 +40,11 @@ export class Progress {
     this.#report = report;
   }
 
-  /** @param most milliseconds for which it is waited for */
-  lost(reason: string, most: number): void {
+  /**
+   * @param most milliseconds for which programs wait
+   * @param forever it is tried on after that
+   */
+  lost(reason: string, most: number, forever: boolean): void {
     const now = performance.now();
     this.#since = now;
     this.#lastingFrom = FIRST_LASTING;
@@ -55,7 +58,10 @@ export class Progress {
     const before =
       this.#untold === 0 ? '' : ` (and was lost ${this.#untold} times that were not told of)`;
     this.#untold = 0;
-    this.#report(`${reason}${before}; reconnecting for up to ${secondsText(most)}`);
+    const howLong = forever
+      ? `reconnecting for ever, and programs wait for up to ${secondsText(most)}`
+      : `reconnecting for up to ${secondsText(most)}`;
+    this.#report(`${reason}${before}; ${howLong}`);
   }
 
   /** An attempt has failed. @param left milliseconds until it is given up */

@@ -272,7 +272,8 @@ export class Recovery {
     };
     this.#outage = outage;
     this.#setTimer(outage);
-    this.#progress.lost(reason, Math.max(0, this.#deadlineOf(outage) - since));
+    const most = Math.max(0, this.#deadlineOf(outage) - since);
+    this.#progress.lost(reason, most, this.#options.forever);
     this.#recover(outage).catch((error: unknown) => {
       if (!outage.stop.signal.aborted) throw error;
     });

@@ -264,6 +264,7 @@ describe('a disk whose server is lost', TIMED, () => {
     await assert.rejects(readDisk(on, 0n, BLOCK), errnoIs('EIO'));
     await assert.rejects(readDisk(on, 0n, BLOCK), errnoIs('EIO'));
     assert.deepEqual(lost, []);
+    assert.match(told[0] ?? '', /; reconnecting for ever, and programs wait for up to 0\.3 s$/);
     server.isDown = false;
     await until('it is back', () => !on.isDown);
     assert.deepEqual(await readDisk(on, 0n, BLOCK), content(0), 'the write is lost');
