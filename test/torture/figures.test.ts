@@ -18,6 +18,7 @@ const round = (more: Partial<RoundFigures>): RoundFigures => ({
   faults: NONE,
   refusals: 0,
   lostSectors: 0,
+  crashes: [],
   reconnects: 0,
   start: { memory: 50 * MIB, descriptors: 20 },
   end: { memory: 60 * MIB, descriptors: 19 },
@@ -34,6 +35,7 @@ describe('figures', () => {
       seed: 6,
       faults: { ...NONE, power: 4, kill: 1 },
       lostSectors: 7,
+      crashes: ['ended with SIGABRT; it said:\nerror: x\nassertion failed\n'],
       reconnects: 5,
       end: { memory: 70 * MIB, descriptors: 20 },
     }),
@@ -42,7 +44,7 @@ describe('figures', () => {
   it('are told for each round', () => {
     assert.deepEqual(rounds.map(roundText), [
       'nbdkit kill, seed 5: 100 operations, kill 3, delay 1, 2 reconnects, memory 50 MiB to 60 MiB, descriptors 20 to 19, 1.3 s',
-      'power-cut power, seed 6: 100 operations, kill 1, power 4, 7 sectors lost, 5 reconnects, memory 50 MiB to 70 MiB, descriptors 20 to 20, 1.3 s',
+      'power-cut power, seed 6: 100 operations, kill 1, power 4, 7 sectors lost, the server crashed (assertion failed), 5 reconnects, memory 50 MiB to 70 MiB, descriptors 20 to 20, 1.3 s',
     ]);
   });
 
@@ -51,6 +53,7 @@ describe('figures', () => {
     const text = runText({ seed: 5, rounds, failures });
     assert.match(text, /^2 rounds without a fault of ours, 1 with one; seeds from 5 on$/m);
     assert.match(text, /^faults injected: kill 4, power 4, delay 1$/m);
+    assert.match(text, /^crashes of servers of others, by themselves: 1$/m);
     assert.match(text, /^reconnects that were told of: 7$/m);
     const told = JSON.parse(runJson({ seed: 5, rounds, failures })) as {
       totals: { operations: number; mostMemory: unknown };

@@ -30,6 +30,8 @@ export interface RoundFigures {
   /** Errors that programs got, where they are to get some. */
   readonly refusals: number;
   readonly lostSectors: number;
+  /** How servers ended that nobody had asked to, and that are not ours. */
+  readonly crashes: readonly string[];
   /** That tsnbdfuse told of; it does not tell of all when there are many. */
   readonly reconnects: number;
   readonly start: Holdings;
@@ -55,6 +57,7 @@ interface Totals {
   readonly faults: FaultCounts;
   readonly refusals: number;
   readonly lostSectors: number;
+  readonly crashes: number;
   readonly reconnects: number;
   /** Of any round, in bytes. */
   readonly mostMemory: { readonly start: number; readonly end: number };
@@ -73,6 +76,7 @@ function totals(rounds: readonly RoundFigures[]): Totals {
     ) as FaultCounts,
     refusals: sum((round) => round.refusals),
     lostSectors: sum((round) => round.lostSectors),
+    crashes: sum((round) => round.crashes.length),
     reconnects: sum((round) => round.reconnects),
     mostMemory: {
       start: most(({ start }) => start.memory),
@@ -94,6 +98,8 @@ export function countsText(faults: FaultCounts): string {
   return some.map(([kind, count]) => `${kind} ${count}`).join(', ');
 }
 
+const lastLine = (text: string): string => text.trim().split('\n').at(-1) ?? '';
+
 export function roundText(round: RoundFigures): string {
   const { start, end } = round;
   return [
@@ -101,6 +107,7 @@ export function roundText(round: RoundFigures): string {
     countsText(round.faults),
     ...(round.refusals > 0 ? [`${round.refusals} errors`] : []),
     ...(round.lostSectors > 0 ? [`${round.lostSectors} sectors lost`] : []),
+    ...round.crashes.map((how) => `the server crashed (${lastLine(how)})`),
     `${round.reconnects} reconnects`,
     `memory ${mib(start.memory)} to ${mib(end.memory)}`,
     `descriptors ${start.descriptors} to ${end.descriptors}`,
@@ -116,6 +123,7 @@ export function runText({ rounds, failures, seed }: RunFigures): string {
     `faults injected: ${countsText(all.faults)}`,
     `errors that programs got, of those injected: ${all.refusals}`,
     `sectors that power cuts took: ${all.lostSectors}`,
+    `crashes of servers of others, by themselves: ${all.crashes}`,
     `reconnects that were told of: ${all.reconnects}`,
     `memory of tsnbdfuse, at most: ${mib(all.mostMemory.start)} at the start, ${mib(all.mostMemory.end)} at the end of a round`,
     `descriptors, at most: ${all.mostDescriptors.start} at the start, ${all.mostDescriptors.end} at the end`,

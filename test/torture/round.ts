@@ -162,6 +162,7 @@ class Round {
       faults: injector.counts,
       refusals: injector.refusals,
       lostSectors: injector.lostSectors,
+      crashes: this.#server?.crashes ?? [],
       reconnects,
       start,
       end,

@@ -33,6 +33,8 @@ export interface ServerSpec {
   readonly daemon?: boolean;
   /** Its last words are not waited for: what it knows and did not store is to be lost. */
   readonly forgets?: boolean;
+  /** A crash of it is a bug of ours, and not one that others' servers have and users live with. */
+  readonly isOurs?: boolean;
 }
 
 const qemuNbd =
@@ -81,6 +83,7 @@ export const SERVERS: Readonly<Record<ServerName, ServerSpec>> = {
   tsnbdkit: {
     programs: [],
     format: 'raw',
+    isOurs: true,
     command: ({ image, socket, pidfile }, _plan, address) => [
       ...[TSNBDKIT, '-P', pidfile],
       ...(address === undefined ? ['-U', socket] : ['-i', address, '-p', String(PORT)]),
@@ -91,6 +94,7 @@ export const SERVERS: Readonly<Record<ServerName, ServerSpec>> = {
     programs: [],
     format: 'raw',
     forgets: true,
+    isOurs: true,
     command: ({ image, socket, pidfile }, { seed }, address) => [
       ...[process.execPath, POWER_CUT_SERVER, image, pidfile, String(seed)],
       ...(address === undefined ? [socket] : [address, String(PORT)]),

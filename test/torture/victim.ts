@@ -65,9 +65,15 @@ export class ServerVictim implements Victim {
   readonly #plan: Plan;
   readonly #spec: ServerSpec;
   readonly #network: Network | undefined;
+  /** How it ended when nobody had asked for that. */
+  readonly crashes: string[] = [];
   #running: Running | undefined;
   /** The process group; 0 while it is not running. */
   #group = 0;
+  /** It is to run: when it ends, it has crashed. */
+  #isWanted = false;
+  /** After a crash it is started again. */
+  #revival: Promise<void> = Promise.resolve();
 
   private constructor(place: Workplace, plan: Plan, files: Files, network: Network | undefined) {
     this.#place = place;
@@ -108,6 +114,28 @@ export class ServerVictim implements Victim {
       return this.#readPid() > 0 && (this.#network !== undefined || existsSync(socket));
     });
     this.#group = isDaemon ? this.#readPid() : running.pid;
+    this.#isWanted = true;
+    if (!isDaemon && this.#spec.isOurs !== true) {
+      this.#revival = running.ended.then(() => this.#revive(running));
+      // Told to the next who wants something of it.
+      this.#revival.catch(() => undefined);
+    }
+  }
+
+  /**
+   * Starts a server again that has crashed, as whoever supervises it would: nbdkit 1.32 aborts now and then when
+   * a connection is reset while it answers (connections.c, "Assertion `sock >= 0' failed").
+   */
+  async #revive(crashed: Running): Promise<void> {
+    if (!this.#isWanted || crashed !== this.#running) return;
+    this.crashes.push(await this.state());
+    await this.#killed();
+    await this.start();
+  }
+
+  /** Nothing is done to it while it is started again. @throws Error that it could not be */
+  async #settled(): Promise<void> {
+    if (this.#running?.hasEnded === true) await this.#revival;
   }
 
   /** 0 when there is none yet. */
@@ -129,6 +157,8 @@ export class ServerVictim implements Victim {
   }
 
   async kill(): Promise<void> {
+    await this.#settled();
+    this.#isWanted = false;
     this.#signal('SIGKILL');
     await this.#killed();
   }
@@ -152,9 +182,9 @@ export class ServerVictim implements Victim {
     if (this.#spec.daemon !== true) await this.#running?.ended;
   }
 
-  stall(): Promise<void> {
+  async stall(): Promise<void> {
+    await this.#settled();
     this.#signal('SIGSTOP');
-    return Promise.resolve();
   }
 
   resume(): Promise<void> {
@@ -164,6 +194,7 @@ export class ServerVictim implements Victim {
 
   async powerCut({ kept, when }: PowerCut): Promise<number> {
     const running = this.#running;
+    this.#isWanted = false;
     running?.tell(`cut ${kept} ${when}\n`);
     await this.#gone(this.#group);
     this.#group = 0;
@@ -174,6 +205,8 @@ export class ServerVictim implements Victim {
   }
 
   async stop(): Promise<void> {
+    await this.#settled();
+    this.#isWanted = false;
     if (this.#group === 0) return;
     if (this.#spec.forgets !== true) {
       signal(-this.#group, 'SIGTERM');
