@@ -3,19 +3,28 @@
 /*
  * Starts a command from its bundle: one file, as finding and loading a hundred takes longer than all
  * that they do until the disk is mounted. Beside it lies what V8 made of it when the package was built
- * (scripts/code-cache.ts); another version of V8 refuses that, and compiles anew.
+ * (scripts/code-cache.ts), for that very build of Node.js; any other compiles anew.
  */
 
-const { existsSync, readFileSync } = require('node:fs');
+const { existsSync, readFileSync, statSync } = require('node:fs');
 const { dirname, join } = require('node:path');
 const { Script } = require('node:vm');
 
 const BUNDLES = join(__dirname, '..', 'dist', 'bundle');
 
+/**
+ * V8 refuses what another version of it has made, but not what its own version has made for another processor,
+ * or in a Node.js that was configured in another way: it crashes on that. The size tells builds apart.
+ */
+function cacheFileOf(name) {
+  const { version, arch, execPath } = process;
+  return join(BUNDLES, `${name}-${version}-${arch}-${statSync(execPath).size}.cache`);
+}
+
 /** @returns {{ script: Script, run: () => void, cacheFile: string }} */
 function load(name) {
   const filename = join(BUNDLES, `${name}.cjs`);
-  const cacheFile = join(BUNDLES, `${name}.cache`);
+  const cacheFile = cacheFileOf(name);
   // The bundle is a function expression, all of it ASCII, which is the fastest to be read (scripts/bundle.ts).
   const source = readFileSync(filename, 'latin1');
   const cachedData = existsSync(cacheFile) ? readFileSync(cacheFile) : undefined;
@@ -49,9 +58,14 @@ function launch(name) {
   try {
     load(name).run();
   } catch (error) {
-    if (error?.code !== 'EMFILE' && error?.code !== 'ENFILE') throw error;
-    console.error(`${name}: too many open files; allow more with: ulimit -n 1024`);
     process.exitCode = 1;
+    if (error?.code === 'ERR_TSNBDFUSE_ADDON') {
+      console.error(`${name}: ${error.message}`);
+    } else if (error?.code === 'EMFILE' || error?.code === 'ENFILE') {
+      console.error(`${name}: too many open files; allow more with: ulimit -n 1024`);
+    } else {
+      throw error;
+    }
   }
 }
 
