@@ -58,14 +58,9 @@ function launch(name) {
   try {
     load(name).run();
   } catch (error) {
+    if (error?.code !== 'EMFILE' && error?.code !== 'ENFILE') throw error;
+    console.error(`${name}: too many open files; allow more with: ulimit -n 1024`);
     process.exitCode = 1;
-    if (error?.code === 'ERR_TSNBDFUSE_ADDON') {
-      console.error(`${name}: ${error.message}`);
-    } else if (error?.code === 'EMFILE' || error?.code === 'ENFILE') {
-      console.error(`${name}: too many open files; allow more with: ulimit -n 1024`);
-    } else {
-      throw error;
-    }
   }
 }
 

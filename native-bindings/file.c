@@ -8,8 +8,13 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT 0x00000008
+#endif
 
 #define MAX_PIECES 1024
 
@@ -73,6 +78,17 @@ static napi_value truncate_call(napi_env env, napi_callback_info info) {
   return start_work(env, work, "truncate", cut);
 }
 
+/*
+ * preadv2(2) with RWF_NOWAIT, which musl has from 1.2.5 on and old systems that run Node have not. The kernel
+ * takes the offset in two halves, and on a 64-bit machine all of it from the first.
+ */
+static ssize_t read_at_once(int fd, const struct iovec *part, int64_t offset) {
+  ssize_t result = syscall(SYS_preadv2, fd, part, 1L, (long)offset, (long)(offset >> 32), RWF_NOWAIT);
+  /* A kernel that is older than the call, or a sandbox, cannot tell either. */
+  if (result < 0 && errno == ENOSYS) errno = EOPNOTSUPP;
+  return result;
+}
+
 /* preadNow(fd, bytes, start, length, offset) */
 static napi_value read_now(napi_env env, napi_callback_info info) {
   napi_value arguments[5];
@@ -90,7 +106,7 @@ static napi_value read_now(napi_env env, napi_callback_info info) {
   if (offset < 0) return make_int(env, -EINVAL);
   struct iovec part = {.iov_base = place, .iov_len = length < MAX_TRANSFER ? length : MAX_TRANSFER};
   ssize_t result;
-  RETRY(result, preadv2(fd, &part, 1, offset, RWF_NOWAIT));
+  RETRY(result, read_at_once(fd, &part, offset));
   return make_int(env, or_errno(result));
 }
 

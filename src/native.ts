@@ -7,8 +7,7 @@
  */
 
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
-import { PACKAGE_ROOT } from './package-root.js';
+import { AddonError, findAddon } from './addon.js';
 
 /** Events of a PollWatcher; the values are libuv's. */
 export const READABLE = 1;
@@ -130,17 +129,14 @@ export interface Native {
   truncate(path: string, size: bigint): Promise<number>;
 }
 
-const ADDON = join(PACKAGE_ROOT, 'native-bindings', 'build', 'Release', 'native.node');
+const ADDON = findAddon();
 const require = createRequire(ADDON);
 
 function load(): Native {
   try {
     return require(ADDON) as Native;
   } catch (error) {
-    throw new Error(
-      `the native addon could not be loaded; run "npm rebuild" in the package's folder (${String(error)})`,
-      { cause: error },
-    );
+    throw new AddonError(ADDON, error);
   }
 }
 

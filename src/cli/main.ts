@@ -11,6 +11,7 @@ import { version } from './version.js';
 
 /** The errors whose message is all that the user needs. By name: not all of their files are loaded. */
 const EXPECTED = new Set([
+  'AddonError',
   'CommandError',
   'MountError',
   'PartError',

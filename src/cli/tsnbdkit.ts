@@ -27,7 +27,7 @@ Examples:
   tsnbdfuse disk.raw [ tsnbdkit memory 1G ]`;
 
 /** The errors whose message is all that the user needs. By name: not all of their files are loaded. */
-const EXPECTED = new Set(['CommandError', 'PluginError', 'SizeError', 'ErrnoError']);
+const EXPECTED = new Set(['AddonError', 'CommandError', 'PluginError', 'SizeError', 'ErrnoError']);
 
 interface Options {
   readonly unix?: string;
