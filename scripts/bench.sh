@@ -9,5 +9,6 @@ need_programs required nbdkit:nbdkit nbdfuse:libnbd-bin nbdcopy:libnbd-bin fio:f
   qemu-storage-daemon:qemu-system-common mkfs.ext4:e2fsprogs e2fsck:e2fsprogs mount:mount \
   setpriv:util-linux diff:diffutils
 build_project
+bash scripts/prebuilds.sh
 
 exec node dist/bench/bench.js "$@"

@@ -33,7 +33,7 @@ need_programs() {
   packages=()
   for pair; do
     command -v "${pair%%:*}" >/dev/null && continue
-    missing+=("${pair%%:*}")
+    [[ " ${missing[*]} " = *" ${pair%%:*} "* ]] || missing+=("${pair%%:*}")
     packages+=("${pair##*:}")
   done
   [ ${#missing[@]} -gt 0 ] || return 0

@@ -48,22 +48,27 @@ use_own_headers() {
   fi
 }
 
+# The addon for this machine, where it is missing or out of date.
+build_addon() {
+  local addon=native-bindings/build/Release/native.node
+  if outdated "$addon" native-bindings/*.c native-bindings/*.h native-bindings/binding.gyp; then
+    echo 'building the addon'
+    use_own_headers
+    quietly npm run addon
+    touch "$addon"
+  fi
+}
+
 # npm's packages, the addon and the compiled sources, each only where it is missing or out of date.
 build_project() {
   check_node
   need_programs required gcc:gcc make:make python3:python3
-  use_own_headers
   if outdated node_modules/.package-lock.json package-lock.json; then
-    echo 'installing the npm packages and building the addon'
-    quietly npm ci --no-audit --no-fund
+    echo 'installing the npm packages'
+    quietly npm ci --no-audit --no-fund --ignore-scripts
     touch node_modules/.package-lock.json
   fi
-  local addon=native-bindings/build/Release/native.node
-  if outdated "$addon" native-bindings/*.c native-bindings/*.h native-bindings/binding.gyp; then
-    echo 'building the addon'
-    quietly npm run install
-    touch "$addon"
-  fi
+  build_addon
   echo 'compiling'
   # What was compiled from a source that is gone must not be tested, nor shipped.
   rm -rf dist

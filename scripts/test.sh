@@ -14,6 +14,9 @@ need_programs $servers qemu-nbd:qemu-utils nbdkit:nbdkit nbd-server:nbd-server \
   sfdisk:fdisk fdisk:fdisk parted:parted partx:util-linux python3:python3 setpriv:util-linux
 
 build_project
+echo 'compiling the addons of the package'
+if [ $servers = required ]; then all=(--all); else all=(); fi
+bash scripts/prebuilds.sh "${all[@]}"
 
 echo 'linting'
 npm run --silent lint

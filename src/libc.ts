@@ -14,6 +14,8 @@ const ENTRY_SIZE = 56;
 const PT_INTERP = 3;
 /** Bytes; a path is no longer. */
 const MAX_LOADER = 4096;
+/** Bytes read at first, in which there mostly is all of it. */
+const BEGINNING = 4096;
 
 /** @returns glibc where the program does not tell, which most are linked with */
 export function libcOf(program: string): Libc {
@@ -31,18 +33,24 @@ function loaderOf(program: string): string {
     return '';
   }
   try {
-    const header = part(fd, 0, HEADER_SIZE);
-    if (header.length < HEADER_SIZE || header.readUInt32BE(0) !== MAGIC) return '';
-    if (header.readUInt16BE(4) !== CLASS_64_LITTLE_ENDIAN) return '';
-    const entries = part(fd, place(header, 32), ENTRY_SIZE * header.readUInt16LE(56));
-    for (let at = 0; at + ENTRY_SIZE <= entries.length; at += ENTRY_SIZE) {
-      if (entries.readUInt32LE(at) !== PT_INTERP) continue;
-      const length = Math.min(place(entries, at + 32), MAX_LOADER);
-      return part(fd, place(entries, at + 8), length).toString('latin1');
+    const beginning = read(fd, 0, BEGINNING);
+    /** What there is of a range of the file. */
+    const part = (start: number, length: number): DataView =>
+      start + length <= beginning.byteLength
+        ? new DataView(beginning.buffer, start, length)
+        : read(fd, start, length);
+
+    const header = part(0, HEADER_SIZE);
+    if (header.byteLength < HEADER_SIZE || header.getUint32(0) !== MAGIC) return '';
+    if (header.getUint16(4) !== CLASS_64_LITTLE_ENDIAN) return '';
+    const entries = part(place(header, 32), ENTRY_SIZE * header.getUint16(56, true));
+    for (let at = 0; at + ENTRY_SIZE <= entries.byteLength; at += ENTRY_SIZE) {
+      if (entries.getUint32(at, true) !== PT_INTERP) continue;
+      return text(part(place(entries, at + 8), Math.min(place(entries, at + 32), MAX_LOADER)));
     }
     return '';
   } catch {
-    // It cannot be read, as what the kernel has of it is not a regular file.
+    // It cannot be read, or says that something lies where no file has anything.
     return '';
   } finally {
     closeSync(fd);
@@ -53,13 +61,17 @@ function hasCode(error: unknown): error is Error & { code: unknown } {
   return error instanceof Error && 'code' in error;
 }
 
-/** What there is of a range of the file. */
-function part(fd: number, offset: number, length: number): Buffer {
-  const bytes = Buffer.alloc(length);
-  return bytes.subarray(0, readSync(fd, bytes, 0, length, offset));
+// A DataView needs nothing compiled at the start of a command, as the methods of a Buffer do.
+function read(fd: number, start: number, length: number): DataView<ArrayBuffer> {
+  const bytes = new Uint8Array(length);
+  return new DataView(bytes.buffer, 0, readSync(fd, bytes, 0, length, start));
 }
 
 /** A size or an offset of 64 bits, which in a file that exists is no larger than a number is exact. */
-function place(bytes: Buffer, at: number): number {
-  return Number(bytes.readBigUInt64LE(at));
+function place(view: DataView, at: number): number {
+  return Number(view.getBigUint64(at, true));
+}
+
+function text({ buffer, byteOffset, byteLength }: DataView): string {
+  return String.fromCharCode(...new Uint8Array(buffer, byteOffset, byteLength));
 }

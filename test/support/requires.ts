@@ -9,6 +9,8 @@ import { delimiter, join } from 'node:path';
 export interface Needs {
   /** Found in PATH, or where Debian keeps the programs of root. */
   readonly programs?: readonly string[];
+  /** Paths of what was made before. */
+  readonly files?: readonly string[];
   readonly root?: boolean;
   /** /dev/fuse can be opened. */
   readonly fuse?: boolean;
@@ -27,6 +29,9 @@ function missing(needs: Needs): string[] {
   const problems: string[] = [];
   for (const program of needs.programs ?? []) {
     if (findProgram(program) === undefined) problems.push(`${program} is not installed`);
+  }
+  for (const file of needs.files ?? []) {
+    if (!existsSync(file)) problems.push(`${file} was not made`);
   }
   if (needs.root === true && process.getuid?.() !== 0) problems.push('only root can run it');
   const devices = [
