@@ -16,6 +16,7 @@ import { PACKAGE_ROOT } from '../package-root.js';
 import { Survivor } from '../survivor.js';
 import { endProcesses, processesHolding } from './holders.js';
 import { groupAlive, groupGone, signalGroup } from './process-group.js';
+import { ServerWords } from './server-words.js';
 import { spawnDetached } from './spawn.js';
 import type { SpawnOptions, Spawned } from './spawn.js';
 
@@ -48,6 +49,8 @@ export interface CaptiveOptions {
    * there; a program that is no server may say gigabytes.
    */
   readonly showOutput: boolean;
+  /** Keep what it says on its standard error, as `words`, and do not let it say that to the user. */
+  readonly keepWords?: boolean;
   readonly env?: NodeJS.ProcessEnv;
   /** Milliseconds from SIGTERM to SIGKILL, when it is to end. */
   readonly endDeadline?: number;
@@ -122,7 +125,7 @@ export async function launch(
     const child = spawnDetached('/bin/sh', ['-c', link.script, 'sh', ...command], {
       input: link.input,
       output: link.output,
-      error: 'inherit',
+      error: options.keepWords === true ? 'pipe' : 'inherit',
       descriptors: [...link.descriptors, guardian.fd],
       env,
     });
@@ -149,6 +152,8 @@ export async function launch(
 export abstract class CaptiveProcess {
   /** As the user wrote it. */
   readonly name: string;
+  /** Undefined where it speaks for itself. */
+  readonly words: ServerWords | undefined;
   readonly exited: Promise<Exit>;
   readonly #link: Link;
   readonly #guardian: Survivor;
@@ -161,6 +166,7 @@ export abstract class CaptiveProcess {
 
   constructor({ name, link, guardian, child, group, socket, endDeadline }: Launched) {
     this.name = name;
+    this.words = child.errors === undefined ? undefined : new ServerWords(child.errors);
     this.#link = link;
     this.#guardian = guardian;
     this.#group = group;

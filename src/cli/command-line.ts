@@ -70,7 +70,7 @@ export function parseCommandLine(args: readonly string[], calledAs = 'tsnbdfuse'
   if (options.version === true) return { kind: 'version' };
 
   const fuse = fuseOptions(options.o ?? []);
-  const { mountpoint, source } = destination(program.args, mode);
+  const { mountpoint, source } = destination(program.args, mode, options);
   const restartServer = options.restartServer === true;
   return {
     kind: 'mount',
@@ -113,6 +113,8 @@ function fuseOptions(texts: readonly string[]): FuseOptions {
 
 /** Whether a server that is lost can be reached again. @throws UsageError for options that ask for more */
 function canReconnect(source: Source, { reconnect, restartServer }: Options): boolean {
+  // An image is in a file, and what we start for it finds it there again.
+  if (source.kind === 'image') return reconnect !== 0;
   const isCaptive = source.kind === 'captive' || source.kind === 'command';
   if (restartServer === true && !isCaptive) {
     throw new UsageError('--restart-server is for a server that is started here: [ CMD ]');
@@ -152,6 +154,7 @@ interface Destination {
 function destination(
   words: readonly string[],
   mode: { readonly word: string; readonly words: readonly string[] } | undefined,
+  options: Options,
 ): Destination {
   if (mode === undefined) checkBrackets(words);
   // First of all: its mistakes are better told than what follows from them.
@@ -171,9 +174,10 @@ function destination(
           : `${second}: only one mountpoint can stand before ${mode.word === '[' ? 'the [' : what}`,
       );
     }
+    refuseImageOptions(options);
     return { mountpoint, source };
   }
-  return { mountpoint, source: { kind: 'uri', uri: uriOf(mountpoint, second, third) } };
+  return { mountpoint, source: sourceOf(mountpoint, second, third, options) };
 }
 
 function checkBrackets(words: readonly string[]): void {
@@ -183,22 +187,43 @@ function checkBrackets(words: readonly string[]): void {
   throw new UsageError(`${glued}: put a space after the [, and one before the ]`);
 }
 
-/** @throws UsageError if the second word is no URI */
-function uriOf(mountpoint: string, uri: string | undefined, extra: string | undefined): string {
-  if (uri === undefined) {
+/** @throws UsageError if the second word is neither a URI nor what may be the name of an image */
+function sourceOf(
+  mountpoint: string,
+  word: string | undefined,
+  extra: string | undefined,
+  options: Options,
+): Source {
+  if (word === undefined) {
     throw new UsageError(
       SCHEME.test(mountpoint)
         ? `the mountpoint is missing: it stands before the URI ${mountpoint}`
-        : `what shall ${mountpoint} show? Neither [ CMD ARGS... ] nor a URI follows it`,
+        : `what shall ${mountpoint} show? Neither an image nor a URI nor [ CMD ARGS... ] follows it`,
     );
   }
-  if (!SCHEME.test(uri)) {
+  const isUri = SCHEME.test(word);
+  if (!isUri && SCHEME.test(mountpoint)) {
+    throw new UsageError(`the mountpoint ${word} goes before the URI ${mountpoint}`);
+  }
+  if (extra !== undefined) {
     throw new UsageError(
-      SCHEME.test(mountpoint)
-        ? `the mountpoint ${uri} goes before the URI ${mountpoint}`
-        : `${uri} is neither a URI nor a command in brackets, as [ ${uri} ]`,
+      isUri
+        ? `${extra}: nothing can follow the URI`
+        : `${extra}: nothing can follow the image ${word}; the words of a command stand in brackets, as [ ${word} ${extra} ]`,
     );
   }
-  if (extra !== undefined) throw new UsageError(`${extra}: nothing can follow the URI`);
-  return uri;
+  if (isUri) {
+    refuseImageOptions(options);
+    return { kind: 'uri', uri: word };
+  }
+  if (word === '') throw new UsageError('the name of the image is an empty word');
+  const { format, backing } = options;
+  return { kind: 'image', path: word, format, backing: backing === true };
+}
+
+/** @throws UsageError for what says something of an image, where there is none */
+function refuseImageOptions({ format, backing }: Options): void {
+  const option = format !== undefined ? '--format' : backing === true ? '--backing' : undefined;
+  if (option === undefined) return;
+  throw new UsageError(`${option} is for a disk image that follows the mountpoint by its name`);
 }

@@ -19,6 +19,7 @@ const EXPECTED = new Set([
   'WindowError',
   'UriError',
   'HandshakeError',
+  'ImageError',
   'ErrnoError',
 ]);
 

@@ -14,6 +14,15 @@ export type Source =
   | { readonly kind: 'command'; readonly command: Words }
   /** Not yet parsed. */
   | { readonly kind: 'uri'; readonly uri: string }
+  /** A disk image, whose server we choose. Not yet looked at. */
+  | {
+      readonly kind: 'image';
+      readonly path: string;
+      /** As `--format` has it. */
+      readonly format: string | undefined;
+      /** The files that the image names may be opened as well. */
+      readonly backing: boolean;
+    }
   /** A connected socket that we inherited. */
   | { readonly kind: 'fd'; readonly fd: number }
   | {

@@ -1,6 +1,6 @@
 /** From what the command line says to where the disk comes from; starts the server, where there is one to start. */
 
-import { fstatSync } from 'node:fs';
+import { existsSync, fstatSync } from 'node:fs';
 import { checkResult } from '../errno.js';
 import { native } from '../native.js';
 import type { CaptiveProcess } from './captive-process.js';
@@ -16,7 +16,7 @@ import { openFilesAllowed } from './surroundings.js';
  * ahead, for the most usual kind, while something else is waited for.
  */
 export function loadOrigin({ kind }: Source): void {
-  if (kind !== 'captive') return;
+  if (kind !== 'captive' && kind !== 'image') return;
   for (const loading of [import('./origin.js'), import('./captive-server.js')]) {
     // Told to whoever needs it.
     loading.catch(() => undefined);
@@ -37,7 +37,8 @@ export async function openOrigin(command: MountCommand): Promise<Origin> {
   switch (source.kind) {
     case 'uri': {
       const { parseNbdUri } = await import('../nbd/uri.js');
-      return new ServerOrigin(source.uri, parseNbdUri(source.uri), options);
+      const target = orImage(source.uri, () => parseNbdUri(source.uri));
+      return new ServerOrigin(source.uri, target, options);
     }
     case 'address': {
       const { addressText } = await import('../nbd/export.js');
@@ -50,6 +51,10 @@ export async function openOrigin(command: MountCommand): Promise<Origin> {
       const name = `file descriptor ${fd}`;
       const target = { address: { kind: 'socket', fd, name }, exportName: '' } as const;
       return new ServerOrigin(name, target, { ...options, connections: 1 });
+    }
+    case 'image': {
+      const { imageOrigin } = await import('./image-origin.js');
+      return imageOrigin(source, options, command);
     }
     case 'captive': {
       const { CaptiveServer } = await import('./captive-server.js');
@@ -64,6 +69,18 @@ export async function openOrigin(command: MountCommand): Promise<Origin> {
         CommandServer.start(source.command, { showOutput: false });
       return new CaptiveOrigin(await start(), options, start);
     }
+  }
+}
+
+/** What parses a URI. Where that fails, and there is a file of that name, its message tells how to mean the file. */
+function orImage<T>(uri: string, parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    if (error instanceof Error && existsSync(uri)) {
+      error.message += `; for the file of that name write ./${uri}`;
+    }
+    throw error;
   }
 }
 

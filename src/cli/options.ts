@@ -2,21 +2,22 @@
 
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { memoryLimit } from '../fuse/memory-limit.js';
+import { FORMAT_ALIASES, FORMAT_NAMES } from '../images/format-names.js';
 import { SizeError, parseSize } from '../sizes.js';
 
 export const CACHES = ['writeback', 'writethrough', 'none'] as const;
 export type Cache = (typeof CACHES)[number];
 
 export const FORMS = `[options] MOUNTPOINT [ CMD ARGS... ]
-       tsnbdfuse [options] MOUNTPOINT URI
+       tsnbdfuse [options] MOUNTPOINT IMAGE | URI
        tsnbdfuse [options] MOUNTPOINT --command CMD ARGS... | --fd N |
                  --tcp HOST PORT | --unix SOCKET | --vsock CID PORT`;
 
 export const EXAMPLES = `
 Examples:
   touch disk.raw
+  tsnbdfuse disk.raw disk.qcow2 &
   tsnbdfuse disk.raw [ tsnbdkit memory 1G ] &
-  tsnbdfuse disk.raw [ qemu-nbd -f qcow2 disk.qcow2 ] &
   tsnbdfuse disk.raw nbd://server.example/export &
   fusermount3 -u disk.raw`;
 
@@ -109,6 +110,12 @@ function parseBytes(text: string): bigint {
   }
 }
 
+function parseFormat(text: string): string {
+  const name: string = FORMAT_ALIASES.get(text) ?? text;
+  if (FORMAT_NAMES.some((one) => one === name)) return name;
+  throw new InvalidArgumentError(`The formats are ${FORMAT_NAMES.join(', ')}.`);
+}
+
 function parseWindowSize(text: string): bigint {
   const size = parseBytes(text);
   if (size === 0n) throw new InvalidArgumentError('It is a size over 0.');
@@ -156,6 +163,8 @@ export interface Options {
   readonly reconnect?: number | 'forever';
   readonly unflushedLimit?: number;
   readonly restartServer?: true;
+  readonly format?: string;
+  readonly backing?: true;
   readonly partitions?: true;
   readonly partition?: number;
   readonly offset?: bigint;
@@ -217,6 +226,8 @@ export function makeProgram(): Command {
           .default(undefined, '64M'),
       )
       .option('--restart-server', 'start CMD again if it ends; it must keep its data')
+      .option('--format <format>', 'of IMAGE, as qcow2, where its name does not tell', parseFormat)
+      .option('--backing', 'open the backing files that IMAGE names as well')
       .option('--partitions', 'show the partitions beside the disk')
       .option('--partition <n>', 'show this partition instead of the disk', parsePartition)
       .option('--offset <bytes>', 'show the disk from there on: 512, 10M, 1.5G', parseBytes)

@@ -23,6 +23,8 @@ export interface Origin {
   readonly mountSource: string;
   /** Nobody else can reach the disk. */
   readonly exclusive: boolean;
+  /** All files that the server opens, as absolute paths without links; undefined where that is not known. */
+  readonly files?: readonly string[];
   /** @throws HandshakeError; CommandError */
   connect(): Promise<NbdDisk>;
   /** A sentence about the loss of the disk, without a full stop. */
@@ -112,11 +114,23 @@ function wasRefused(error: unknown): boolean {
   return ['DeadlineError', 'HandshakeError', 'ProtocolError'].includes(name);
 }
 
+/** What is known of a captive server beside its command. */
+export interface AboutServer {
+  readonly mountSource: string;
+  readonly files: readonly string[];
+  /** Why it ended before it served the disk: a whole sentence. */
+  readonly explainEnd: (words: string, exit: Exit) => string;
+  /** Shows what it says while it serves. */
+  readonly passOn: (text: string) => void;
+}
+
 export class CaptiveOrigin implements Origin {
   readonly exclusive = true;
   readonly name: string;
   /** Not the arguments of the server: they may hold a password, and everybody can read this. */
   readonly mountSource: string;
+  readonly files?: readonly string[];
+  readonly #about: AboutServer | undefined;
   #server: CaptiveProcess;
   readonly #options: Connecting;
   readonly #start: () => Promise<CaptiveProcess>;
@@ -126,18 +140,25 @@ export class CaptiveOrigin implements Origin {
   #connecting: Promise<unknown> = Promise.resolve();
 
   /** @param start starts the server once more, where it is to be restarted */
-  constructor(server: CaptiveProcess, options: Connecting, start: () => Promise<CaptiveProcess>) {
+  constructor(
+    server: CaptiveProcess,
+    options: Connecting,
+    start: () => Promise<CaptiveProcess>,
+    about?: AboutServer,
+  ) {
     this.#server = server;
     this.#options = options;
     this.#start = start;
     this.name = `server ${server.name}`;
-    this.mountSource = server.name;
+    this.mountSource = about?.mountSource ?? server.name;
+    this.#about = about;
+    if (about !== undefined) this.files = about.files;
   }
 
   async connect(): Promise<NbdDisk> {
     const { connectDisk } = await import('../nbd/nbd-disk.js');
     const { exit } = this.#server;
-    if (exit !== undefined && !(await this.#livesOn(exit))) throw this.#endedEarly(exit);
+    if (exit !== undefined && !(await this.#livesOn(exit))) throw await this.#endedEarly(exit);
     const address = this.#server.takeAddress();
     const connecting = connectDisk(
       { address, exportName: '' },
@@ -150,10 +171,12 @@ export class CaptiveOrigin implements Origin {
     // The end of the server ends the wait.
     const ended = this.#server.exited.then(async (exit): Promise<NbdDisk> => {
       if (await this.#livesOn(exit)) return connecting;
-      throw this.#endedEarly(exit);
+      throw await this.#endedEarly(exit);
     });
     try {
-      return await Promise.race([connecting, ended]);
+      const disk = await Promise.race([connecting, ended]);
+      this.#letSpeak();
+      return disk;
     } catch (error) {
       // Whoever came in late is not wanted any more.
       this.#connecting = connecting.then(
@@ -162,7 +185,8 @@ export class CaptiveOrigin implements Origin {
       );
       if (error instanceof CommandError) throw error;
       const exit = wasRefused(error) ? TOO_LATE : await within(this.#server.exited, SAME_EVENT);
-      if (exit !== TOO_LATE) throw this.#endedEarly(exit, error);
+      if (exit !== TOO_LATE) throw await this.#endedEarly(exit, error);
+      this.#letSpeak();
       const message = error instanceof Error ? error.message : String(error);
       throw new CommandError(`${this.name}: ${this.#server.plainMessage(message)}`, {
         cause: error,
@@ -202,6 +226,7 @@ export class CaptiveOrigin implements Origin {
     if (this.#isClosed) throw new CommandError(`${this.name} is not wanted any more`);
     const server = await this.#start();
     this.#server = server;
+    this.#letSpeak();
     return server;
   }
 
@@ -210,8 +235,17 @@ export class CaptiveOrigin implements Origin {
     return exit.status === 0 && (await this.#server.livesOn());
   }
 
-  #endedEarly(exit: Exit, cause?: unknown): CommandError {
-    return new CommandError(`${this.name} ${exitText(exit)} before it served the disk`, { cause });
+  #letSpeak(): void {
+    if (this.#about !== undefined) this.#server.words?.passOn(this.#about.passOn);
+  }
+
+  async #endedEarly(exit: Exit, cause?: unknown): Promise<CommandError> {
+    const words = await this.#server.words?.last();
+    const why =
+      this.#about === undefined || words === undefined
+        ? `${this.name} ${exitText(exit)} before it served the disk`
+        : this.#about.explainEnd(words, exit);
+    return new CommandError(why, { cause });
   }
 
   async explainLoss(reason: string): Promise<string> {

@@ -86,7 +86,7 @@ export async function serve(command: MountCommand, interruptions: Interruptions)
     if (mountpoint.hides) {
       // The server may serve what is about to be hidden, an image of that name: what it opens from now
       // on would be the mount itself.
-      disk.joinNoMore();
+      if (mayOpen(origin, mountpoint.path)) disk.joinNoMore();
       if (mountpoint.name !== undefined) warnHidden(mountpoint);
     }
     session = new Session(command, mountpoint, origin, disk, pidfile);
@@ -97,6 +97,11 @@ export async function serve(command: MountCommand, interruptions: Interruptions)
     await origin.close(session?.urgency ?? 'in its time');
     throw error;
   }
+}
+
+/** Whether a server may open something at a path, or below it. */
+function mayOpen({ files }: Origin, path: string): boolean {
+  return files?.some((file) => file === path || file.startsWith(`${path}/`)) ?? true;
 }
 
 function partOfCommand({ partition, window }: MountCommand): Part | undefined {

@@ -2,13 +2,16 @@
 
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
+import { Socket } from 'node:net';
+import type { Readable } from 'node:stream';
 import type { Exit } from './exit.js';
 
 export interface SpawnOptions {
   /** What stands for standard input (empty if it is not said), output and error. */
   readonly input?: 'ignore' | number | undefined;
   readonly output: 'ignore' | 'inherit' | number;
-  readonly error: 'ignore' | 'inherit';
+  /** A pipe is read by whoever starts it. */
+  readonly error: 'ignore' | 'inherit' | 'pipe';
   /** Descriptors of ours, which the program has from 3 on. */
   readonly descriptors: readonly number[];
   /** All of it: nothing else is inherited. */
@@ -23,6 +26,8 @@ export interface Ending extends Exit {
 export interface Spawned {
   /** Undefined where it could not be started. */
   readonly pid: number | undefined;
+  /** Its standard error, where that is a pipe, which does not keep us from our end. */
+  readonly errors?: Readable | undefined;
   /** Once it is reaped. Never rejects. */
   readonly exited: Promise<Ending>;
 }
@@ -44,7 +49,9 @@ export function spawnDetached(
       env,
       detached: true,
     });
-    return { pid: child.pid, exited: ending(child) };
+    const errors = child.stderr ?? undefined;
+    if (errors instanceof Socket) errors.unref();
+    return { pid: child.pid, errors, exited: ending(child) };
   } catch (problem) {
     // An argument that no program can be given, and what Node does not tell by an event.
     return { pid: undefined, exited: Promise.resolve(failed(problem)) };

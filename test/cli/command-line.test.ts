@@ -52,6 +52,8 @@ describe('a command line that says what to mount', () => {
   const address = (value: object): object => lasting({ kind: 'address', address: value });
   const fuse = (value: object): object => ({ fuse: { ...NO_FUSE_OPTIONS, ...value } });
   const captive = (...command: string[]): object => ({ source: { kind: 'captive', command } });
+  const image = (value: object): object =>
+    lasting({ kind: 'image', format: undefined, backing: false, ...value });
   const uri = (text: string): object => lasting({ kind: 'uri', uri: text });
 
   const table: readonly (readonly [string, object])[] = [
@@ -141,6 +143,18 @@ describe('a command line that says what to mount', () => {
     ['-r -o rw d [ s ]', { ...captive('s'), readOnly: true }],
     ['-o debug d [ s ]', { ...captive('s'), verbose: true, ...fuse({ debug: true }) }],
 
+    // Images. Whether they are there is not looked at here.
+    ['d x', image({ path: 'x' })],
+    ['d ./nbd:x -r', { ...image({ path: './nbd:x' }), readOnly: true }],
+    ['-- d -x', image({ path: '-x' })],
+    ['--format qcow2 d x', image({ path: 'x', format: 'qcow2' })],
+    ['d x --format=vpc', image({ path: 'x', format: 'vhd' })],
+    ['d x --backing', image({ path: 'x', backing: true })],
+    // It keeps its data, and is started again by itself.
+    ['--restart-server d x', { ...image({ path: 'x' }), restartServer: true }],
+    ['--reconnect=0 d x', { ...image({ path: 'x' }), ...patience({ reconnect: undefined }) }],
+    ['--reconnect 9 d x', { ...image({ path: 'x' }), ...patience({ reconnect: 9000 }) }],
+
     // The other modes.
     ['d --uri nbd://h', uri('nbd://h')],
     ['d --socket-activation s -r ]', captive('s', '-r', ']')],
@@ -175,6 +189,10 @@ describe('a command line that says what to mount', () => {
   for (const [line, expected] of table) {
     it(line, () => assert.deepEqual(parse(line), { ...defaults, ...expected }));
   }
+
+  it('takes no empty word for an image', () => {
+    assert.throws(() => parseCommandLine(['d', '']), /name of the image is an empty word/);
+  });
 
   it('keeps empty words of the server', () => {
     assert.deepEqual(parseCommandLine(['d', '[', 's', '', ']']), {
@@ -271,8 +289,11 @@ describe('a command line that cannot be understood', () => {
   const table: readonly (readonly [string, RegExp])[] = [
     ['', /mountpoint is missing/],
     ['d', /what shall d show/],
-    ['d x', /x is neither a URI nor a command in brackets/],
-    ['d x y', /x is neither/],
+    ['d x y', /^y: nothing can follow the image x; .* as \[ x y \]$/],
+    ['--format vhdy d x', /'vhdy' is invalid. The formats are raw, qcow2, .*qed$/],
+    ['--format qcow2 d nbd://h', /^--format is for a disk image that follows the mountpoint/],
+    ['--format raw d [ s ]', /^--format is for a disk image/],
+    ['--backing d --fd 3', /^--backing is for a disk image/],
     ['d nbd://h x', /^x: nothing can follow the URI/],
     ['nbd://h', /mountpoint is missing: it stands before the URI/],
     ['nbd://h d', /mountpoint d goes before the URI nbd:\/\/h/],

@@ -62,7 +62,11 @@ describe('a command line that cannot be understood', () => {
       /unknown option '--nonsense'/,
     ],
     ['an unknown mode', ['--cache=maybe', 'disk.raw', '[', 'true', ']'], /'maybe' is invalid/],
-    ['a file in the place of a URI', ['disk.raw', 'disk.qcow2'], /disk\.qcow2 is neither a URI/],
+    [
+      'a command without its brackets',
+      ['disk.raw', 'qemu-nbd', 'disk.qcow2'],
+      /disk\.qcow2: nothing can follow the image qemu-nbd; .* as \[ qemu-nbd disk\.qcow2 \]/,
+    ],
   ] as const) {
     it(`exits with 2, after the usage: ${name}`, async () => {
       const result = await place.tsnbdfuse(args);

@@ -1,0 +1,102 @@
+/** The server of a disk image: which one, how it is started, and what its failure means to the user. */
+
+import { TOO_LATE, within } from '../deadline.js';
+import { ImageError, MissingImageError } from '../images/errors.js';
+import { RAW } from '../images/formats.js';
+import { identify } from '../images/image-file.js';
+import { openImage } from '../images/open-image.js';
+import type { Image } from '../images/open-image.js';
+import type { CaptiveCommand, CaptiveProcess } from './captive-process.js';
+import { CaptiveServer } from './captive-server.js';
+import type { MountCommand } from './command-line.js';
+import { CommandError } from './errors.js';
+import { exitText } from './exit.js';
+import type { Exit } from './exit.js';
+import type { Source } from './modes.js';
+import { CaptiveOrigin } from './origin.js';
+import type { Connecting } from './origin.js';
+
+/** Beside our connections, those that qemu-nbd has not yet noticed to be gone. */
+const SPARE_CONNECTIONS = 4;
+
+/** @throws ImageError, CommandError */
+export async function imageOrigin(
+  { path, format, backing }: Source & { readonly kind: 'image' },
+  options: Connecting,
+  command: Pick<MountCommand, 'readOnly' | 'verbose'>,
+): Promise<CaptiveOrigin> {
+  // It may be in a file system whose own server hangs.
+  const looking = openImage(path, { format, backing, readOnly: command.readOnly });
+  const image = await within(looking, options.deadline).catch((error: unknown) => {
+    throw explainWord(error, path);
+  });
+  if (image === TOO_LATE) {
+    throw new CommandError(`${path} could not be read within ${options.deadline / 1000} s`);
+  }
+  const words = serverCommand(image, options.connections);
+  const start = (): Promise<CaptiveProcess> =>
+    CaptiveServer.start(words, { showOutput: command.verbose, keepWords: true });
+  const restart = async (): Promise<CaptiveProcess> => {
+    await checkSame(image);
+    return start();
+  };
+  return new CaptiveOrigin(await start(), options, restart, {
+    mountSource: image.path,
+    files: image.files,
+    explainEnd: (text, exit) => endText(image, text, exit),
+    passOn: (text) => void process.stderr.write(withoutNode(text)),
+  });
+}
+
+/** A word behind the mountpoint that names nothing may have been meant otherwise. */
+function explainWord(error: unknown, word: string): unknown {
+  if (!(error instanceof MissingImageError) || error.shown !== word) return error;
+  return new CommandError(
+    `${error.message}: what follows the mountpoint is a disk image, or a URI as nbd://host/export, or a command in brackets, as [ ${word} ]`,
+    { cause: error },
+  );
+}
+
+/**
+ * @param connections how many are made at the most
+ * @returns what is started for an image
+ */
+export function serverCommand(image: Image, connections: number): CaptiveCommand {
+  if (image.format === RAW) {
+    return ['tsnbdkit', ...(image.readOnly ? ['-r'] : []), 'file', image.path];
+  }
+  return [
+    'qemu-nbd',
+    ...(image.readOnly ? ['--read-only'] : []),
+    // It says that several can be relied on (multi-conn) only where it is told of several.
+    `--shared=${connections + SPARE_CONNECTIONS}`,
+    '--discard=unmap',
+    // No option of the command line can say that there is no backing file, and in no other form is every
+    // name a path.
+    `json:${JSON.stringify(image.node)}`,
+  ];
+}
+
+/** What was written is not to be sent to another file that has taken the place of the image. */
+async function checkSame({ path, shown, identity }: Image): Promise<void> {
+  if ((await identify(path, shown)) === identity) return;
+  throw new ImageError(`${shown} is another file than it was`);
+}
+
+/** qemu puts the whole node into its messages, which the user has not written. */
+const withoutNode = (text: string): string =>
+  text.replace(/Failed to blk_new_open 'json:.*?}': /g, '');
+
+/** @param words what the server said. @returns one sentence */
+export function endText({ shown, format }: Image, words: string, exit: Exit): string {
+  const server = format === RAW ? 'tsnbdkit' : 'qemu-nbd';
+  if (/Failed to get (shared )?"[^"]+" lock/.test(words)) {
+    return `${shown} is in use: another program, as a virtual machine or another mount, has locked it`;
+  }
+  const text = withoutNode(words)
+    .replace(/^(qemu-nbd|tsnbdkit): /gm, '')
+    .trim();
+  return text === ''
+    ? `the server of ${shown}, ${server}, ${exitText(exit)} before it served the disk`
+    : `${shown} cannot be served: ${server}: ${text}`;
+}

@@ -1,0 +1,67 @@
+/** VMDK (VMware's "Virtual Disk Format 1.1"): a sparse file with a descriptor in it, or a descriptor that names files. */
+
+import { ImageError } from './errors.js';
+import type { ImageFile } from './image-file.js';
+import type { Extent, NamedFiles } from './named-files.js';
+
+const SPARSE_MAGIC = 'KDMV';
+const SECTOR = 512;
+const SPARSE_HEADER = 79;
+/** As much of a descriptor as qemu reads: within a sparse file, and in a file of its own. */
+const EMBEDDED_DESCRIPTOR = 20 * SECTOR;
+const MAX_DESCRIPTOR = 1024 * 1024;
+/** Bit 16 of the flags: the clusters are compressed. */
+const COMPRESSED = 1 << 16;
+
+// These find whatever qemu's own reading, by sscanf(3) and strstr(3), could find, and perhaps more: it is no
+// loss to refuse a descriptor that nobody's tool writes, but one that we and qemu read differently would be.
+const EXTENT = /RW\s*[-+]?\d+\s*(\S{1,10}?)\s*"([^"\r\n]*)"/g;
+const PARENT = /parentFileNameHint[^]{2}([^"]*)"/;
+
+export async function filesOfVmdk(file: ImageFile): Promise<NamedFiles> {
+  const header = await file.read(0, SECTOR);
+  if (header.toString('latin1', 0, 4) !== SPARSE_MAGIC) {
+    const text = (await file.read(0, MAX_DESCRIPTOR)).toString('utf8');
+    return { extents: extentsOf(text), ...parentOf(text) };
+  }
+  checkSparse(file, header);
+  const start = Number(header.readBigUInt64LE(28)) * SECTOR;
+  const text = (await file.read(start, EMBEDDED_DESCRIPTOR)).toString('utf8');
+  const isCompressed = (header.readUInt32LE(8) & COMPRESSED) !== 0;
+  return {
+    ...(start === 0 ? {} : parentOf(text)),
+    ...(isCompressed
+      ? {
+          readOnly:
+            'is compressed (streamOptimized), in which nothing can be written a second time',
+        }
+      : {}),
+  };
+}
+
+/** For a file that is an extent of another one. @throws ImageError */
+export async function checkExtent(file: ImageFile): Promise<void> {
+  const header = await file.read(0, SECTOR);
+  if (header.toString('latin1', 0, 4) === SPARSE_MAGIC) checkSparse(file, header);
+  else throw new ImageError(`${file.shown} is named as a sparse part of a vmdk image, and is none`);
+}
+
+function checkSparse(file: ImageFile, header: Buffer): void {
+  if (header.length < SPARSE_HEADER) {
+    throw new ImageError(`${file.shown} is damaged: it ends within its header`);
+  }
+  // qemu would take its descriptor for one that names files.
+  if (header.readBigUInt64LE(12) === 0n) {
+    throw new ImageError(`${file.shown} is damaged: its header says that the disk has no size`);
+  }
+}
+
+function extentsOf(text: string): Extent[] {
+  return Array.from(text.matchAll(EXTENT), ([, type = '', name = '']) => ({ type, name }));
+}
+
+function parentOf(text: string): Pick<NamedFiles, 'backing'> {
+  const name = PARENT.exec(text)?.[1] ?? '';
+  // The parent of such an image is one as well.
+  return name === '' ? {} : { backing: { name, format: 'vmdk' } };
+}
