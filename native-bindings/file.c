@@ -58,6 +58,53 @@ static napi_value lseek_call(napi_env env, napi_callback_info info) {
   return start_work(env, work, "lseek", seek);
 }
 
+/*
+ * Locks of the open file, and not of the process (F_OFD_SETLK of fcntl(2)): they end with its last descriptor,
+ * and conflict within a process as well.
+ */
+
+static struct flock lock_of(const struct async_work *work, short type) {
+  return (struct flock){
+      .l_type = type, .l_whence = SEEK_SET, .l_start = work->offset, .l_len = work->length};
+}
+
+static void take_lock(struct async_work *work) {
+  struct flock lock = lock_of(work, F_RDLCK);
+  int result;
+  RETRY(result, fcntl(work->fd, F_OFD_SETLK, &lock));
+  work->result = or_errno(result);
+}
+
+static void find_lock(struct async_work *work) {
+  struct flock lock = lock_of(work, F_WRLCK);
+  int result;
+  RETRY(result, fcntl(work->fd, F_OFD_GETLK, &lock));
+  work->result = result < 0 ? or_errno(result) : lock.l_type != F_UNLCK;
+}
+
+static napi_value lock_call(napi_env env, napi_callback_info info, const char *name, async_call call) {
+  napi_value arguments[3];
+  struct async_work *work = new_work(env, 0);
+  if (work == NULL) return NULL;
+  if (!get_arguments(env, info, 3, arguments, NULL) || !get_int(env, arguments[0], &work->fd) ||
+      !get_bigint(env, arguments[1], &work->offset) ||
+      !get_bigint(env, arguments[2], &work->length)) {
+    free(work);
+    return NULL;
+  }
+  return start_work(env, work, name, call);
+}
+
+/* lockShared(fd, offset, length): Promise */
+static napi_value lock_shared_call(napi_env env, napi_callback_info info) {
+  return lock_call(env, info, "lockShared", take_lock);
+}
+
+/* isLocked(fd, offset, length): Promise of 1 where another open file has any lock there, or of 0 */
+static napi_value is_locked_call(napi_env env, napi_callback_info info) {
+  return lock_call(env, info, "isLocked", find_lock);
+}
+
 static void cut(struct async_work *work) {
   int result;
   RETRY(result, truncate(work->path, work->length));
@@ -192,5 +239,7 @@ static napi_value write_many(napi_env env, napi_callback_info info) {
 bool define_file(napi_env env, napi_value exports) {
   return define(env, exports, "fallocate", fallocate_call) &&
          define(env, exports, "lseek", lseek_call) && define(env, exports, "truncate", truncate_call) &&
-         define(env, exports, "preadNow", read_now) && define(env, exports, "pwrites", write_many);
+         define(env, exports, "preadNow", read_now) && define(env, exports, "pwrites", write_many) &&
+         define(env, exports, "lockShared", lock_shared_call) &&
+         define(env, exports, "isLocked", is_locked_call);
 }

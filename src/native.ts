@@ -125,6 +125,10 @@ export interface Native {
   fallocate(fd: number, mode: number, offset: bigint, length: bigint): Promise<number>;
   /** lseek(2), off the event loop: the new offset, or a negated errno. */
   lseek(fd: number, offset: bigint, whence: number): Promise<bigint>;
+  /** A shared lock of the open file (F_OFD_SETLK of fcntl(2)), which ends with it; off the event loop. */
+  lockShared(fd: number, offset: bigint, length: bigint): Promise<number>;
+  /** Whether another open file has a lock on a range (F_OFD_GETLK): 1 or 0, or a negated errno. */
+  isLocked(fd: number, offset: bigint, length: bigint): Promise<number>;
   /** truncate(2), off the event loop. */
   truncate(path: string, size: bigint): Promise<number>;
 }

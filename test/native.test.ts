@@ -248,6 +248,8 @@ describe('reading and writing', TIMED, () => {
       ['umount', null, 0],
       ['fallocate', 0, 0, 0, 0n],
       ['lseek', 0, 0, 0],
+      ['lockShared', 0, 0, 1n],
+      ['isLocked', 0n, 0n, 1n],
       ['truncate', '/nowhere', 0],
       ['preadNow', 0, bytes, 0, 8, 0],
       ['preadNow', 0, [bytes], 0, 8, 0n],
@@ -293,6 +295,7 @@ describe('reading and writing', TIMED, () => {
       ['vsockConnect', -1, 80],
       ['socketpair', new Int32Array(1)],
       ['lseek', 0, 2n ** 63n, 0],
+      ['lockShared', 0, 0n, 2n ** 63n],
       ['truncate', '/nowhere', -(2n ** 63n) - 1n],
       ['preadNow', 0, bytes, 1, 8, 0n],
       ['preadNow', 0, bytes, 0, 8, 2n ** 63n],
@@ -1245,6 +1248,23 @@ describe('files', () => {
     assert.equal(await native.lseek(fd, 0n, SEEK_HOLE), BigInt(HOLE));
     assert.equal(await native.lseek(fd, BigInt(HOLE), SEEK_DATA), BigInt(HOLE + HOLE_LENGTH));
     assert.equal(await native.lseek(fd, BigInt(SIZE), SEEK_DATA), BigInt(-errno.ENXIO));
+  });
+
+  it('are locked by the open file, and not by the process', TIMED, async () => {
+    const path = await place.file('locked', 'x');
+    using fds = new Descriptors();
+    const [one, two] = [fds.own(openSync(path, 'r')), fds.own(openSync(path, 'r'))];
+    const far = 2n ** 53n + 1n;
+    assert.equal(await native.isLocked(two, far, 1n), 0);
+    assert.equal(await native.lockShared(one, far, 1n), 0);
+    assert.equal(await native.isLocked(two, far, 1n), 1);
+    assert.equal(await native.isLocked(two, far - 1n, 1n), 0);
+    assert.equal(await native.isLocked(one, far, 1n), 0);
+    // It is shared.
+    assert.equal(await native.lockShared(two, far, 1n), 0);
+    assert.equal(await native.isLocked(one, far, 1n), 1);
+    assert.equal(await native.lockShared(one, -1n, 1n), -errno.EINVAL);
+    assert.equal(await native.isLocked(-1, 0n, 1n), -errno.EBADF);
   });
 
   it('have offsets beyond 2^53', TIMED, async () => {

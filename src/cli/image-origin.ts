@@ -3,6 +3,7 @@
 import { TOO_LATE, within } from '../deadline.js';
 import { ImageError, MissingImageError } from '../images/errors.js';
 import { RAW } from '../images/formats.js';
+import { inUse, lockImage } from '../images/image-lock.js';
 import { identify } from '../images/image-file.js';
 import { openImage } from '../images/open-image.js';
 import type { Image } from '../images/open-image.js';
@@ -40,12 +41,21 @@ export async function imageOrigin(
     await checkSame(image);
     return start();
   };
-  return new CaptiveOrigin(await start(), options, restart, {
-    mountSource: image.path,
-    files: image.files,
-    explainEnd: (text, exit) => endText(image, text, exit),
-    passOn: (text) => void process.stderr.write(withoutNode(text)),
-  });
+  // qemu-nbd has a lock of its own.
+  const lock =
+    image.format === RAW ? await lockImage(image.path, image.shown, image.readOnly) : undefined;
+  try {
+    return new CaptiveOrigin(await start(), options, restart, {
+      mountSource: image.path,
+      files: image.files,
+      explainEnd: (text, exit) => endText(image, text, exit),
+      passOn: (text) => void process.stderr.write(withoutNode(text)),
+      release: () => lock?.release(),
+    });
+  } catch (error) {
+    await lock?.release();
+    throw error;
+  }
 }
 
 /** A word behind the mountpoint that names nothing may have been meant otherwise. */
@@ -91,7 +101,7 @@ const withoutNode = (text: string): string =>
 export function endText({ shown, format }: Image, words: string, exit: Exit): string {
   const server = format === RAW ? 'tsnbdkit' : 'qemu-nbd';
   if (/Failed to get (shared )?"[^"]+" lock/.test(words)) {
-    return `${shown} is in use: another program, as a virtual machine or another mount, has locked it`;
+    return inUse(shown);
   }
   const text = withoutNode(words)
     .replace(/^(qemu-nbd|tsnbdkit): /gm, '')

@@ -122,6 +122,8 @@ export interface AboutServer {
   readonly explainEnd: (words: string, exit: Exit) => string;
   /** Shows what it says while it serves. */
   readonly passOn: (text: string) => void;
+  /** Comes after its end. */
+  readonly release: () => Promise<void> | undefined;
 }
 
 export class CaptiveOrigin implements Origin {
@@ -264,6 +266,7 @@ export class CaptiveOrigin implements Origin {
     const problem = await this.#server.stop(urgency === 'soon' ? LOST_SERVER_END : undefined);
     // Without its server, a connection attempt ends at once.
     await this.#connecting;
+    await this.#about?.release();
     return problem;
   }
 }
