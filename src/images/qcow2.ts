@@ -14,7 +14,7 @@ const DATA_FILE = 0x44415441;
 const END_OF_EXTENSIONS = 0;
 /** What a name may have, in bytes. */
 const MAX_NAME = 1023;
-/** Header extensions are within the first cluster; of those that matter none is longer than a name. */
+/** Header extensions are within the first cluster, which has 512 bytes to 2 MiB. */
 const MAX_CLUSTER_BITS = 21;
 const MIN_CLUSTER_BITS = 9;
 
@@ -55,14 +55,12 @@ async function readExtensions(
   { start, end }: { readonly start: number; readonly end: number },
 ): Promise<ReadonlyMap<number, string>> {
   const found = new Map<number, string>();
-  for (let at = start; at + 8 <= end;) {
-    const head = await file.read(at, 8);
-    if (head.length < 8) break;
-    const [type, length] = [head.readUInt32BE(0), head.readUInt32BE(4)];
+  const bytes = await file.read(start, Math.max(0, end - start));
+  for (let at = 0; at + 8 <= bytes.length;) {
+    const [type, length] = [bytes.readUInt32BE(at), bytes.readUInt32BE(at + 4)];
     if (type === END_OF_EXTENSIONS) break;
-    if (type === BACKING_FORMAT || type === DATA_FILE) {
-      found.set(type, nameOf(await file.read(at + 8, Math.min(length, MAX_NAME))));
-    }
+    const text = bytes.subarray(at + 8, at + 8 + Math.min(length, MAX_NAME));
+    if (type === BACKING_FORMAT || type === DATA_FILE) found.set(type, nameOf(text));
     // Padded to 8 bytes.
     at += 8 + Math.ceil(length / 8) * 8;
   }

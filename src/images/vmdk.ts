@@ -16,7 +16,7 @@ const COMPRESSED = 1 << 16;
 // These find whatever qemu's own reading, by sscanf(3) and strstr(3), could find, and perhaps more: it is no
 // loss to refuse a descriptor that nobody's tool writes, but one that we and qemu read differently would be.
 const EXTENT = /RW\s*[-+]?\d+\s*(\S{1,10}?)\s*"([^"\r\n]*)"/g;
-const PARENT = /parentFileNameHint[^]{2}([^"]*)"/;
+const PARENT = 'parentFileNameHint';
 
 export async function filesOfVmdk(file: ImageFile): Promise<NamedFiles> {
   const header = await file.read(0, SECTOR);
@@ -61,7 +61,12 @@ function extentsOf(text: string): Extent[] {
 }
 
 function parentOf(text: string): Pick<NamedFiles, 'backing'> {
-  const name = PARENT.exec(text)?.[1] ?? '';
+  const at = text.indexOf(PARENT);
+  if (at < 0) return {};
+  // After an equals sign and a quote, whatever stands in their place.
+  const start = at + PARENT.length + 2;
+  const end = text.indexOf('"', start);
+  const name = end < 0 ? '' : text.slice(start, end);
   // The parent of such an image is one as well.
   return name === '' ? {} : { backing: { name, format: 'vmdk' } };
 }
