@@ -89,6 +89,25 @@ export default tseslint.config(
     },
   },
   {
+    files: ['src/images/**/*.ts'],
+    rules: {
+      'no-restricted-imports': [
+        'error',
+        {
+          patterns: [
+            '**/fuse/*',
+            '**/nbd/*',
+            '**/server/*',
+            '**/cli/*',
+            '**/disk/*',
+            '**/transport/*',
+            '**/partitions/*',
+          ],
+        },
+      ],
+    },
+  },
+  {
     files: ['src/transport/**/*.ts'],
     rules: {
       'no-restricted-imports': [

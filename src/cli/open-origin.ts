@@ -17,7 +17,8 @@ import { openFilesAllowed } from './surroundings.js';
  */
 export function loadOrigin({ kind }: Source): void {
   if (kind !== 'captive' && kind !== 'image') return;
-  for (const loading of [import('./origin.js'), import('./captive-server.js')]) {
+  const image = kind === 'image' ? [import('./image-origin.js')] : [];
+  for (const loading of [import('./origin.js'), import('./captive-server.js'), ...image]) {
     // Told to whoever needs it.
     loading.catch(() => undefined);
   }

@@ -7,6 +7,7 @@ import { NAMES_NOTHING } from './named-files.js';
 import type { NamedFiles } from './named-files.js';
 import { filesOfQed, filesOfVdi, filesOfVhd } from './other-headers.js';
 import { filesOfQcow, filesOfQcow2 } from './qcow2.js';
+import { filesOfVhdx } from './vhdx.js';
 import { filesOfVmdk } from './vmdk.js';
 
 export interface Format {
@@ -82,9 +83,8 @@ export const FORMATS: readonly Format[] = [
     driver: 'vhdx',
     endings: ['vhdx'],
     magic: [{ at: 0, bytes: 'vhdxfile' }],
-    // One that has a parent is refused by qemu.
     canBack: false,
-    namedFiles: () => Promise.resolve(NAMES_NOTHING),
+    namedFiles: filesOfVhdx,
   },
   {
     name: 'vhd',

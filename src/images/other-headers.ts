@@ -1,5 +1,6 @@
 /** The headers of QED, VDI and VHD, as far as they say something of other files. */
 
+import { differencing } from './differencing.js';
 import { ImageError } from './errors.js';
 import type { ImageFile } from './image-file.js';
 import { NAMES_NOTHING, nameOf } from './named-files.js';
@@ -45,12 +46,6 @@ export async function filesOfVhd(file: ImageFile): Promise<NamedFiles> {
     if (footer.readUInt32BE(60) === VHD_DIFFERENCING) throw differencing(file, 'Hyper-V');
   }
   return NAMES_NOTHING;
-}
-
-function differencing(file: ImageFile, by: string): ImageError {
-  return new ImageError(
-    `${file.shown} has only what differs from a parent disk, which qemu-nbd cannot put together: merge the two with ${by} first`,
-  );
 }
 
 function cutShort(file: ImageFile): ImageError {

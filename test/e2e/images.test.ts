@@ -223,6 +223,31 @@ describe('an image that is named', requires({ fuse: true, programs: NEEDED }), (
   });
 });
 
+describe(
+  'an image on a block device',
+  requires({ fuse: true, root: true, loop: true, programs: [...NEEDED, 'losetup'] }),
+  () => {
+    for (const format of ['raw', 'qcow2'] as const) {
+      it(`is served where its format is said: ${format}`, async () => {
+        await qemuImg('create', '-q', '-f', 'raw', 'storage', '16M');
+        const device = (await place.ok('losetup', ['--find', '--show', 'storage'])).trim();
+        try {
+          await qemuImg('create', '-q', '-f', format, device, '8M');
+          await fails(['disk.raw', device], /is a block device, .* add --format raw/);
+          const mounted = await place.mount(['--format', format, 'disk.raw', device]);
+          await place.ok('dd', ['if=/dev/urandom', 'of=data', 'bs=1M', 'count=2', 'status=none']);
+          await place.ok('dd', ['if=data', 'of=disk.raw', 'bs=1M', 'conv=notrunc', 'status=none']);
+          await endsWell(mounted);
+          await qemuImg('convert', '-f', format, '-O', 'raw', device, 'copy');
+          await place.ok('cmp', ['-n', String(2 * MIB), 'data', 'copy']);
+        } finally {
+          await place.ok('losetup', ['-d', device]);
+        }
+      });
+    }
+  },
+);
+
 describe('an image that lies', requires({ fuse: true, programs: NEEDED }), () => {
   const SECRET = 'root:$6$secret:19000:0:99999:7:::\n'.repeat(64);
 

@@ -252,6 +252,12 @@ describe('an image that names other files', requires({ programs: ['qemu-img'] })
     await makeImage('a.vdi', 'vdi');
     await patch('a.vdi', 76, Buffer.of(4));
     await refuses('a.vdi', /only what differs from a parent disk, .* VirtualBox/);
+    await makeImage('a.vhdx', 'vhdx');
+    const metadata = (await readFile('a.vhdx')).indexOf('metadata');
+    await opened('a.vhdx');
+    // The flags of the file parameters, the first of what is there.
+    await patch('a.vhdx', metadata + 65536 + 4, Buffer.of(2));
+    await refuses('a.vhdx', /only what differs from a parent disk, .* Hyper-V/);
     for (const options of ['subformat=dynamic', 'subformat=fixed']) {
       await makeImage('a.vhd', 'vpc', options);
       const bytes = await readFile('a.vhd');
