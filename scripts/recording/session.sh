@@ -21,7 +21,7 @@ do_it() {
 
 do_it 'qemu-img create -q -f qcow2 disk.qcow2 1G'
 do_it 'touch disk.raw'
-do_it 'tsnbdfuse -P pid disk.raw [ qemu-nbd -f qcow2 disk.qcow2 ] &'
+do_it 'tsnbdfuse -P pid disk.raw disk.qcow2 &'
 until [ -s pid ]; do sleep 0.05; done
 do_it 'ls -l disk.raw' 1
 do_it 'sgdisk -n 1 -t 1:8300 disk.raw | tail -n 1' 1
