@@ -6,6 +6,8 @@
  */
 
 import { errno } from '../errno.js';
+import { makeOperations } from '../observe/operations.js';
+import type { Operations } from '../observe/operations.js';
 import {
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
@@ -45,6 +47,8 @@ export interface DiskFileOptions {
   readonly writeFailed?: (offset: bigint, code: number) => void;
   /** Told of each range that was, or may have been, written. */
   readonly changed?: (offset: bigint, length: bigint) => void;
+  /** What is flushed, trimmed and zeroed is counted there. */
+  readonly operations?: Operations | undefined;
 }
 
 export class DiskFile {
@@ -75,6 +79,7 @@ export class DiskFile {
   readonly #holes: HoleFinder;
   readonly #cut: FileCut;
   readonly #attributes: FileAttributes;
+  readonly #operations: Operations;
   #cacheStale = false;
 
   constructor(disk: Disk, options: DiskFileOptions) {
@@ -86,6 +91,7 @@ export class DiskFile {
     this.#shared = options.shared === true;
     this.#forgetReadAhead = options.forgetReadAhead ?? (() => undefined);
     this.#writeFailed = options.writeFailed;
+    this.#operations = options.operations ?? makeOperations();
     this.#tracker = new WriteTracker((code, offset) => {
       if (this.writeError !== 0) return;
       this.writeError = code;
@@ -101,14 +107,7 @@ export class DiskFile {
       cuts: options.among?.cuts ?? new Cuts(),
       start: options.among?.start ?? 0n,
       size: this.size,
-      zero: (offset, length, reply) => {
-        disk.zero(
-          offset,
-          length,
-          this.#options(PUNCH),
-          this.#tracker.tracked(reply, offset, length),
-        );
-      },
+      zero: (offset, length, reply) => this.#zeroDisk(offset, length, PUNCH, reply),
       filled: () => {
         this.#allocation.changed();
         // Not before: who opens the file while gaps are zeroed may still read what was there.
@@ -311,8 +310,10 @@ export class DiskFile {
       reply.done(0);
       return;
     }
+    const begun = performance.now();
     this.disk.flush({
       done: (code) => {
+        this.#operations.flush.answered(code, 0, begun);
         if (code === 0) this.#tracker.flushed(mark);
         reply.done(code);
       },
@@ -363,12 +364,22 @@ export class DiskFile {
 
   #zero(offset: bigint, length: bigint, options: ZeroOptions, reply: Reply): void {
     this.#cut.covered(offset, length);
-    this.disk.zero(
-      offset,
-      length,
-      this.#options(options),
-      this.#tracker.tracked(reply, offset, length),
-    );
+    this.#zeroDisk(offset, length, options, reply);
+  }
+
+  #zeroDisk(offset: bigint, length: bigint, options: ZeroOptions, reply: Reply): void {
+    const tracked = this.#tracker.tracked(reply, offset, length);
+    this.disk.zero(offset, length, this.#options(options), this.#counted('zero', length, tracked));
+  }
+
+  #counted(what: 'trim' | 'zero', length: bigint, reply: Reply): Reply {
+    const begun = performance.now();
+    return {
+      done: (code) => {
+        this.#operations[what].answered(code, Number(length), begun);
+        reply.done(code);
+      },
+    };
   }
 
   /**
@@ -377,11 +388,15 @@ export class DiskFile {
    */
   #trim(offset: bigint, length: bigint, reply: Reply): void {
     const tracked = this.#tracker.tracked(reply, offset, length);
+    const trimmed = this.#counted('trim', length, tracked);
     const tried: Reply = {
       done: (code) => {
         // A server may be able to trim some ranges and not others.
-        if (code !== errno.EOPNOTSUPP) tracked.done(code);
-        else this.disk.zero(offset, length, this.#options(PUNCH), tracked);
+        if (code !== errno.EOPNOTSUPP) trimmed.done(code);
+        else {
+          const zeroed = this.#counted('zero', length, tracked);
+          this.disk.zero(offset, length, this.#options(PUNCH), zeroed);
+        }
       },
     };
     this.disk.trim(offset, length, this.#writeThrough ? DURABLE : NOT_DURABLE, tried);

@@ -26,7 +26,7 @@ export function tellsOfDeath(stderr: string): boolean {
  * statfs(2) changes nothing in a mount that lives, and is never answered from what the kernel remembers. It is
  * left to a process of its own, which may have to be left behind, waiting for a mount that hangs.
  */
-async function isDead(path: string): Promise<boolean> {
+export async function isDead(path: string): Promise<boolean> {
   // It takes long to load, and is seldom needed.
   const { execa } = await import('execa');
   const look = execa('stat', ['-f', '--', path], {

@@ -9,6 +9,8 @@ import { ReadAfterWriteDisk } from '../disk/read-after-write.js';
 import { ReadAheadDisk } from '../disk/read-ahead.js';
 import type { Disk } from '../disk/disk.js';
 import { native } from '../native.js';
+import { makeOperations } from '../observe/operations.js';
+import type { Operations } from '../observe/operations.js';
 import { partOf } from '../partitions/part.js';
 import type { Part } from '../partitions/part.js';
 import { attach, detach } from './attach.js';
@@ -58,6 +60,13 @@ export interface MountOptions {
 export interface Mount {
   /** One element, which is always how many requests of the kernel are not answered yet. */
   readonly inFlight: Int32Array;
+  /** What it has done so far, of all its files together. */
+  readonly operations: Operations;
+  /** Of what is shown, in bytes. */
+  readonly size: bigint;
+  readonly readOnly: boolean;
+  /** It is out of use: its last requests are answered, and a last flush is made. */
+  readonly isEnding: boolean;
   /**
    * Resolves when the mount is gone, all its requests are answered and a last flush was tried; never
    * rejects.
@@ -145,6 +154,7 @@ export async function mountDisk(
 
 class DiskMount implements Mount {
   readonly ended: Promise<MountEnd>;
+  readonly operations = makeOperations();
   readonly #place: Mountpoint;
   readonly #ahead: ReadAheadDisk | undefined;
   readonly #files: MountedFiles;
@@ -183,6 +193,7 @@ class DiskMount implements Mount {
       readOnly: options.readOnly || fuse.readOnly,
       trim: options.trim === true,
       shared: !options.exclusive,
+      operations: this.operations,
       forgetReadAhead: () => ahead?.forget(),
       partitions: options.partitions === true ? { minimumBlock, warn: options.warn } : undefined,
       writeFailed: (shown, offset, code) => {
@@ -233,6 +244,7 @@ class DiskMount implements Mount {
           denyOthers: fuse.allowRoot ? process.getuid?.() : undefined,
           size,
           blockSize,
+          operations: this.operations,
         },
         end,
       );
@@ -285,6 +297,18 @@ class DiskMount implements Mount {
       if (performance.now() - start < FAR_LATENCY) return false;
     }
     return size > 0n;
+  }
+
+  get isEnding(): boolean {
+    return this.#ending;
+  }
+
+  get size(): bigint {
+    return this.#files.main.file.size;
+  }
+
+  get readOnly(): boolean {
+    return this.#files.main.file.readOnly;
   }
 
   get inFlight(): Int32Array {

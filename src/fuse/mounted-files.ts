@@ -6,6 +6,7 @@ import { Cuts } from '../disk/cuts.js';
 import { DiskFile } from '../disk/disk-file.js';
 import type { DiskFileOptions } from '../disk/disk-file.js';
 import type { Disk } from '../disk/disk.js';
+import type { Operations } from '../observe/operations.js';
 import type { Mountpoint } from './mountpoint.js';
 import { PartitionFiles } from './partition-files.js';
 import type { PartitionFilesOptions } from './partition-files.js';
@@ -31,6 +32,8 @@ export interface MountedFilesOptions extends DirectoryOptions {
   /** Whether somebody has a file open. */
   readonly isOpen: (node: FileNode) => boolean;
   readonly invalidate: Invalidate;
+  /** See DiskFileOptions. */
+  readonly operations?: Operations | undefined;
 }
 
 export class MountedFiles {
@@ -72,7 +75,8 @@ export class MountedFiles {
   }
 
   #fileOptions(name: string): DiskFileOptions {
-    const { uid, gid, permissions, readOnly, trim, shared, forgetReadAhead } = this.#options;
+    const { uid, gid, permissions, readOnly, trim, shared, forgetReadAhead, operations } =
+      this.#options;
     return {
       uid,
       gid,
@@ -81,6 +85,7 @@ export class MountedFiles {
       trim,
       shared,
       forgetReadAhead,
+      operations,
       writeFailed: (offset, code) => {
         if (this.writeError === 0) this.writeError = code;
         this.#options.writeFailed(this.#shownName(name), offset, code);

@@ -6,6 +6,8 @@
 import { errno } from '../errno.js';
 import type { Owner } from '../buffer-pool.js';
 import { viewOf } from '../bytes.js';
+import { makeOperations } from '../observe/operations.js';
+import type { Operations } from '../observe/operations.js';
 import { traceFuse } from '../trace.js';
 import { IN_HEADER_BYTES, Notify, OUT_HEADER_BYTES } from './constants.js';
 import { fateOf } from './fate.js';
@@ -33,6 +35,8 @@ export interface ProtocolOptions {
   readonly denyOthers?: number | undefined;
   /** What becomes of a thread; from /proc, if not said. */
   readonly fateOf?: ((pid: number) => Fate) | undefined;
+  /** What is read and written is counted there. */
+  readonly operations?: Operations | undefined;
 }
 
 /** What the protocol asks of whoever holds /dev/fuse. */
@@ -59,6 +63,7 @@ const LARGEST_BODY = 128;
 export class FuseProtocol {
   readonly tree: Tree;
   readonly options: ProtocolOptions;
+  readonly operations: Operations;
   readonly handles = new Handles();
   readonly listings = new Listings();
   /** Who waits for a reply may be killed meanwhile. */
@@ -74,11 +79,17 @@ export class FuseProtocol {
   readonly #free: FuseRequest[] = [];
   /** One element: how many requests are not answered yet. An array, as others look at it from without. */
   readonly inFlight = new Int32Array(1);
+  /**
+   * Since when those requests are there that are handled next, in milliseconds of performance.now(). Those that
+   * are read together were there together, and the time is asked for once.
+   */
+  receivedAt = 0;
   #whenIdle: (() => void) | undefined;
 
   constructor(tree: Tree, options: ProtocolOptions, arena: RequestArena, channel: KernelChannel) {
     this.tree = tree;
     this.options = options;
+    this.operations = options.operations ?? makeOperations();
     this.#arena = arena;
     this.#channel = channel;
     this.interrupts = new Interrupts(this.#requests, options.fateOf ?? fateOf);

@@ -33,6 +33,8 @@ export class FuseRequest implements Reply, ReadReply {
   pid = 0;
   /** Of a READ: how many bytes the reply has. Of a WRITE: how many were written. */
   count = 0;
+  /** See FuseProtocol.receivedAt. */
+  begun = 0;
   /** The memory that it stands in: its body, after the header, is from `body` to `end`. */
   slab!: Slab;
   body = 0;
@@ -57,6 +59,7 @@ export class FuseRequest implements Reply, ReadReply {
     const { view } = slab;
     this.slab = slab;
     this.opcode = view.getUint32(start + 4, true);
+    this.begun = this.#protocol.receivedAt;
     this.uniqueLow = view.getUint32(start + 8, true);
     this.uniqueHigh = view.getUint32(start + 12, true);
     // Ours have 32 bits; what has more is none of ours.
@@ -91,13 +94,23 @@ export class FuseRequest implements Reply, ReadReply {
     bytes.writeInt32LE(0, at + 4);
     bytes.writeUInt32LE(this.uniqueLow, at + 8);
     bytes.writeUInt32LE(this.uniqueHigh, at + 12);
+    if (this.opcode === Opcode.READ) {
+      this.#protocol.operations.read.succeeded(this.count, this.begun);
+    }
     this.#send(bytes, at, total, 0);
   }
 
   /** An error, as a positive errno below 512. */
   fail(code: number): void {
     if (this.#late()) return;
+    this.#failed();
     this.#reply(code, 0);
+  }
+
+  #failed(): void {
+    const { operations } = this.#protocol;
+    if (this.opcode === Opcode.READ) operations.read.errors++;
+    else if (this.opcode === Opcode.WRITE) operations.write.errors++;
   }
 
   /** The data of a WRITE stay as they are until they are released. */
@@ -109,10 +122,12 @@ export class FuseRequest implements Reply, ReadReply {
   done(code: number): void {
     if (this.#late()) return;
     if (code !== 0 || this.opcode !== Opcode.WRITE) {
+      if (code !== 0) this.#failed();
       this.#reply(code, 0);
       return;
     }
-    const { out } = this.#protocol;
+    const { out, operations } = this.#protocol;
+    operations.write.succeeded(this.count, this.begun);
     out.view.setUint32(OUT_HEADER_BYTES, this.count, true);
     out.view.setUint32(OUT_HEADER_BYTES + 4, 0, true);
     this.#reply(0, 8);

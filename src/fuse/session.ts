@@ -93,6 +93,7 @@ export class FuseSession {
   }
 
   #readable(): void {
+    this.protocol.receivedAt = performance.now();
     for (let i = 0; i < REQUESTS_PER_WAKE; i++) {
       // A request may have led to the end.
       if (this.#over) return;

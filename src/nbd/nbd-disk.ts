@@ -181,6 +181,21 @@ export class NbdDisk implements Disk {
     this.#link.joinNoMore();
   }
 
+  /** How often the server was lost and connected to again. */
+  get reconnects(): number {
+    return this.#link.reconnects;
+  }
+
+  /** Bytes that were written and that no flush has covered, as far as they are kept to be sent again. */
+  get unflushedBytes(): number {
+    return this.#link.unflushedBytes;
+  }
+
+  /** What is wrong, as the end of a sentence about the server; undefined where nothing is. */
+  get trouble(): string | undefined {
+    return this.#link.trouble;
+  }
+
   /** How many connections are in use. */
   get connections(): number {
     return this.#link.connections;

@@ -82,6 +82,7 @@ export class Recovery {
   #stopped = false;
   /** Something that was answered is lost: no flush may say otherwise from then on. */
   #unconfirmed = false;
+  #reconnects = 0;
   /** Of a flush of ours that failed: whoever flushes next is told, or 0. */
   #flushError = 0;
   #flushing = false;
@@ -109,6 +110,19 @@ export class Recovery {
   /** The server is away. */
   get isDown(): boolean {
     return this.#outage !== undefined;
+  }
+
+  /** How often the server was lost and connected to again. */
+  get reconnects(): number {
+    return this.#reconnects;
+  }
+
+  /** What is wrong, as the end of a sentence about the server; undefined where nothing is. */
+  get trouble(): string | undefined {
+    if (this.#outage !== undefined) return this.#outage.reason;
+    return this.#unconfirmed
+      ? 'something that was written is lost or not confirmed, and syncs fail'
+      : undefined;
   }
 
   /** Whether a write has to wait. */
@@ -343,6 +357,7 @@ export class Recovery {
         `${bytesText(refusedBytes)} that were written before it was lost could not be written again (${errnoText(code)}): syncs fail from now on`,
       );
     }
+    this.#reconnects++;
     this.#over(outage, [connection], commands.length);
     return true;
   }

@@ -110,6 +110,21 @@ export class ServerLink {
     return this.#recovery?.isDown === true;
   }
 
+  /** How often the server was lost and connected to again. */
+  get reconnects(): number {
+    return this.#recovery?.reconnects ?? 0;
+  }
+
+  /** Bytes that are kept since no flush has covered them. */
+  get unflushedBytes(): number {
+    return this.#recovery?.unflushed.payloadBytes ?? 0;
+  }
+
+  /** As of `NbdDisk`. */
+  get trouble(): string | undefined {
+    return this.#lost ?? this.#recovery?.trouble;
+  }
+
   /** No request is taken any more. */
   get isOver(): boolean {
     return this.#lost !== undefined || this.#closed !== undefined;
