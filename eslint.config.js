@@ -49,7 +49,10 @@ export default tseslint.config(
     // A folder is a layer, and imports go one way: fuse -> disk <- nbd (see ARCHITECTURE.md).
     files: ['src/fuse/**/*.ts'],
     rules: {
-      'no-restricted-imports': ['error', { patterns: ['**/nbd/*', '**/server/*', '**/cli/*'] }],
+      'no-restricted-imports': [
+        'error',
+        { patterns: ['**/nbd/*', '**/server/*', '**/cli/*', '**/control/*'] },
+      ],
     },
   },
   {
@@ -57,7 +60,7 @@ export default tseslint.config(
     rules: {
       'no-restricted-imports': [
         'error',
-        { patterns: ['**/fuse/*', '**/server/*', '**/cli/*', '**/partitions/*'] },
+        { patterns: ['**/fuse/*', '**/server/*', '**/cli/*', '**/partitions/*', '**/control/*'] },
       ],
     },
   },
@@ -74,6 +77,7 @@ export default tseslint.config(
             '**/cli/*',
             '**/transport/*',
             '**/partitions/*',
+            '**/control/*',
           ],
         },
       ],
@@ -130,7 +134,47 @@ export default tseslint.config(
     rules: {
       'no-restricted-imports': [
         'error',
-        { patterns: ['**/fuse/*', '**/cli/*', '**/partitions/*'] },
+        { patterns: ['**/fuse/*', '**/cli/*', '**/partitions/*', '**/control/*'] },
+      ],
+    },
+  },
+  {
+    files: ['src/observe/**/*.ts'],
+    rules: {
+      'no-restricted-imports': [
+        'error',
+        {
+          patterns: [
+            '**/fuse/*',
+            '**/nbd/*',
+            '**/server/*',
+            '**/cli/*',
+            '**/disk/*',
+            '**/transport/*',
+            '**/partitions/*',
+            '**/control/*',
+          ],
+        },
+      ],
+    },
+  },
+  {
+    files: ['src/control/**/*.ts'],
+    rules: {
+      'no-restricted-imports': [
+        'error',
+        {
+          patterns: [
+            '**/fuse/*',
+            '**/nbd/*',
+            '**/server/*',
+            '!**/server/listen.js',
+            '**/cli/*',
+            '**/disk/*',
+            '**/transport/*',
+            '**/partitions/*',
+          ],
+        },
       ],
     },
   },

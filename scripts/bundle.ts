@@ -11,6 +11,8 @@ await build({
   outdir: 'dist/bundle',
   outExtension: { '.js': '.cjs' },
   bundle: true,
+  // Much code for who asks for metrics; the others are not to read it at each start.
+  external: ['prom-client'],
   platform: 'node',
   target: 'node20',
   format: 'cjs',

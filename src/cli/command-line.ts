@@ -5,6 +5,7 @@ import type { Command } from 'commander';
 import { MountOptionError, fuseOptionsHelp, parseFuseOptions } from '../fuse/mount-options.js';
 import type { FuseOptions } from '../fuse/mount-options.js';
 import { UsageError } from './errors.js';
+import type { MetricsAddress } from './metrics-address.js';
 import { parseMode } from './modes.js';
 import type { Source } from './modes.js';
 import { ALIASES, EXAMPLES, FORMS, makeProgram, patienceOf } from './options.js';
@@ -36,10 +37,24 @@ export interface MountCommand {
   /** Punched holes are trimmed, whatever reads there then. */
   readonly trim: boolean;
   readonly verbose: boolean;
+  /** A live line on a terminal, and a summary at the end. */
+  readonly stats: boolean;
+  /** Where Prometheus finds us. */
+  readonly metrics: MetricsAddress | undefined;
+}
+
+export interface StatusCommand {
+  readonly kind: 'status';
+  /** As the user wrote it; all of them where there is none. */
+  readonly mountpoint: string | undefined;
+  readonly json: boolean;
 }
 
 export type CommandLine =
-  MountCommand | { readonly kind: 'help'; readonly text: string } | { readonly kind: 'version' };
+  | MountCommand
+  | StatusCommand
+  | { readonly kind: 'help'; readonly text: string }
+  | { readonly kind: 'version' };
 
 export const USAGE = `usage: tsnbdfuse ${FORMS}
        tsnbdfuse --help`;
@@ -68,6 +83,8 @@ export function parseCommandLine(args: readonly string[], calledAs = 'tsnbdfuse'
   const text = asksForText(options, program);
   if (text !== undefined) return { kind: 'help', text };
   if (options.version === true) return { kind: 'version' };
+  if (options.status === true) return statusCommand(options, program, mode?.word);
+  if (options.json === true) throw new UsageError('--json is for --status');
 
   const fuse = fuseOptions(options.o ?? []);
   const { mountpoint, source } = destination(program.args, mode, options);
@@ -87,7 +104,34 @@ export function parseCommandLine(args: readonly string[], calledAs = 'tsnbdfuse'
     ...choice(options),
     trim: options.trim === true,
     verbose: options.verbose === true || options.debug === true || fuse.debug,
+    stats: options.stats === true,
+    metrics: options.metrics,
   };
+}
+
+/** What has a meaning beside --status. */
+const WITH_STATUS = new Set(['status', 'json']);
+
+/** @throws UsageError for what has none */
+function statusCommand(
+  options: Options,
+  program: Command,
+  mode: string | undefined,
+): StatusCommand {
+  const [mountpoint, second] = program.args;
+  const extra = second ?? mode;
+  if (extra !== undefined) {
+    throw new UsageError(`${extra}: --status takes one mountpoint, and starts nothing`);
+  }
+  if (mountpoint === '') throw new UsageError('the mountpoint is an empty word');
+  const other = program.options.find((option) => {
+    const name = option.attributeName();
+    return program.getOptionValueSource(name) === 'cli' && !WITH_STATUS.has(name);
+  });
+  if (other !== undefined) {
+    throw new UsageError(`${other.long ?? other.flags} has no meaning with --status`);
+  }
+  return { kind: 'status', mountpoint, json: options.json === true };
 }
 
 /** Other texts than the help. */

@@ -2,10 +2,11 @@
 
 import { enableTrace } from '../trace.js';
 import { parseCommandLine, USAGE } from './command-line.js';
-import type { CommandLine, MountCommand } from './command-line.js';
+import type { CommandLine, MountCommand, StatusCommand } from './command-line.js';
 import { InternalError, Interrupted, UsageError } from './errors.js';
 import { print, say, surviveClosedOutput } from './messages.js';
 import { Interruptions } from './signals.js';
+import { SummarySignal } from './summary-signal.js';
 import { checkSurroundings } from './surroundings.js';
 import { version } from './version.js';
 
@@ -44,26 +45,43 @@ export async function main(args: readonly string[], calledAs: string): Promise<n
       return print(commandLine.text);
     case 'version':
       return print(`tsnbdfuse ${version()}\n`);
+    case 'status':
+      return runStatus(commandLine);
     case 'mount':
       return runMount(commandLine);
+  }
+}
+
+async function runStatus(command: StatusCommand): Promise<number> {
+  try {
+    checkSurroundings();
+    const { showStatus } = await import('./status.js');
+    return await showStatus(command);
+  } catch (error) {
+    return await reportError(error);
   }
 }
 
 async function runMount(command: MountCommand): Promise<number> {
   if (command.verbose) enableTrace();
   const interruptions = new Interruptions();
-  const status = await mountAndServe(command, interruptions);
+  const summaries = new SummarySignal();
+  const status = await mountAndServe(command, interruptions, summaries);
   // Of what went wrong at the very end nobody else has told.
   const left = interruptions.close();
   return left === undefined ? status : Math.max(status, await reportError(left));
 }
 
-async function mountAndServe(command: MountCommand, interruptions: Interruptions): Promise<number> {
+async function mountAndServe(
+  command: MountCommand,
+  interruptions: Interruptions,
+  summaries: SummarySignal,
+): Promise<number> {
   try {
     checkSurroundings();
     // Only now: a mistake in the command line, or a call for help, is answered without it.
     const { serve } = await import('./serve.js');
-    return await serve(command, interruptions);
+    return await serve(command, interruptions, summaries);
   } catch (error) {
     return await reportError(error);
   }

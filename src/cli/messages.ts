@@ -9,9 +9,22 @@ function oneLine(text: string): string {
   return text.replace(/\s*\n\s*/g, ' ').replace(/[\p{Cc}\p{Zl}\p{Zp}]/gu, '?');
 }
 
+let aside: (() => void) | undefined;
+
+/** @param make called before each message: what is on the terminal only for the moment makes room for it */
+export function setAside(make: (() => void) | undefined): void {
+  aside = make;
+}
+
 /** @param program whose message it is */
 export function say(message: string, program = 'tsnbdfuse'): void {
-  process.stderr.write(`${program}: ${oneLine(message)}\n`);
+  sayLines([message], program);
+}
+
+/** A message of several lines, which stay together. */
+export function sayLines(lines: readonly string[], program = 'tsnbdfuse'): void {
+  aside?.();
+  process.stderr.write(lines.map((line) => `${program}: ${oneLine(line)}\n`).join(''));
 }
 
 /**

@@ -4,6 +4,8 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { memoryLimit } from '../fuse/memory-limit.js';
 import { FORMAT_ALIASES, FORMAT_NAMES } from '../images/format-names.js';
 import { SizeError, parseSize } from '../sizes.js';
+import { parseMetricsAddress } from './metrics-address.js';
+import type { MetricsAddress } from './metrics-address.js';
 
 export const CACHES = ['writeback', 'writethrough', 'none'] as const;
 export type Cache = (typeof CACHES)[number];
@@ -11,7 +13,8 @@ export type Cache = (typeof CACHES)[number];
 export const FORMS = `[options] MOUNTPOINT [ CMD ARGS... ]
        tsnbdfuse [options] MOUNTPOINT IMAGE | URI
        tsnbdfuse [options] MOUNTPOINT --command CMD ARGS... | --fd N |
-                 --tcp HOST PORT | --unix SOCKET | --vsock CID PORT`;
+                 --tcp HOST PORT | --unix SOCKET | --vsock CID PORT
+       tsnbdfuse --status [MOUNTPOINT] [--json]`;
 
 export const EXAMPLES = `
 Examples:
@@ -172,6 +175,10 @@ export interface Options {
   readonly trim?: true;
   readonly verbose?: true;
   readonly debug?: true;
+  readonly stats?: true;
+  readonly metrics?: MetricsAddress;
+  readonly status?: true;
+  readonly json?: true;
   readonly version?: true;
   readonly fuseHelp?: true;
   readonly longOptions?: true;
@@ -233,6 +240,10 @@ export function makeProgram(): Command {
       .option('--offset <bytes>', 'show the disk from there on: 512, 10M, 1.5G', parseBytes)
       .option('--size <bytes>', 'show no more of it than that', parseWindowSize)
       .option('--trim', 'trim where holes are punched')
+      .option('--stats', 'a live line on a terminal, and a summary at the end')
+      .option('--metrics <address>', 'serve metrics: [HOST:]PORT, or a socket', parseMetricsAddress)
+      .option('--status', 'show the disks that are mounted, or MOUNTPOINT')
+      .option('--json', 'the same, for scripts')
       .option('-v, --verbose', 'trace each request, as DEBUG=tsnbdfuse:* does')
       .option('-d, --debug', 'the same as -v')
       .option('-s', 'accepted; there is one thread anyway')

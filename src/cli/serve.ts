@@ -20,10 +20,12 @@ import { deadMountsCleared } from '../fuse/dead-mount.js';
 import { MountError } from '../fuse/errors.js';
 import { findHolders } from './holders.js';
 import { say } from './messages.js';
+import { Observation } from './observation.js';
 import { checkInherited, loadOrigin, openOrigin } from './open-origin.js';
 import type { Origin, Urgency } from './origin.js';
 import { Pidfile } from './pidfile.js';
 import type { Interruptions } from './signals.js';
+import type { SummarySignal } from './summary-signal.js';
 
 /** Milliseconds for the requests that are in flight when the disk is closed: reads that nobody waits for. */
 const CLOSE_DEADLINE = 3_000;
@@ -62,7 +64,11 @@ const UNDO_DEADLINE = 5_000;
  * @returns the exit status
  * @throws CommandError, MountError, UriError, HandshakeError: nothing was mounted; Interrupted
  */
-export async function serve(command: MountCommand, interruptions: Interruptions): Promise<number> {
+export async function serve(
+  command: MountCommand,
+  interruptions: Interruptions,
+  summaries: SummarySignal,
+): Promise<number> {
   checkInherited(command.source);
   // In the order of their cost; the server is not started before all that can fail without it is known.
   const checking = checkMountpoint(command.mountpoint, deadMountsCleared(say));
@@ -79,6 +85,27 @@ export async function serve(command: MountCommand, interruptions: Interruptions)
       `cannot write the pidfile ${command.pidfile ?? ''}: ${mountpoint.shown} is mounted on, and would hide it`,
     );
   }
+  const observation = await Observation.prepare(command, mountpoint, summaries);
+  try {
+    return await serveOrigin(command, { mountpoint, pidfile, observation }, interruptions);
+  } finally {
+    await observation.close();
+  }
+}
+
+/** What is made ready before the server is started. */
+interface Place {
+  readonly mountpoint: Mountpoint;
+  readonly pidfile: Pidfile | undefined;
+  readonly observation: Observation;
+}
+
+async function serveOrigin(
+  command: MountCommand,
+  place: Place,
+  interruptions: Interruptions,
+): Promise<number> {
+  const { mountpoint } = place;
   const origin = await openOrigin(command);
   let session: Session | undefined;
   try {
@@ -89,7 +116,7 @@ export async function serve(command: MountCommand, interruptions: Interruptions)
       if (mayOpen(origin, mountpoint.path)) disk.joinNoMore();
       if (mountpoint.name !== undefined) warnHidden(mountpoint);
     }
-    session = new Session(command, mountpoint, origin, disk, pidfile);
+    session = new Session(command, place, origin, disk);
     const status = await session.run(interruptions);
     return Math.max(status, await closeOrigin(origin, session.urgency));
   } catch (error) {
@@ -147,6 +174,7 @@ class Session {
   readonly #origin: Origin;
   readonly #disk: NbdDisk;
   readonly #pidfile: Pidfile | undefined;
+  readonly #observation: Observation;
   /** The sentence about a server that died, and the line made of it; undefined while it lives. */
   #loss: Promise<string> | undefined;
   #report: Promise<void> | undefined;
@@ -158,16 +186,16 @@ class Session {
 
   constructor(
     command: MountCommand,
-    mountpoint: Mountpoint,
+    { mountpoint, pidfile, observation }: Place,
     origin: Origin,
     disk: NbdDisk,
-    pidfile: Pidfile | undefined,
   ) {
     this.#command = command;
     this.#mountpoint = mountpoint;
     this.#origin = origin;
     this.#disk = disk;
     this.#pidfile = pidfile;
+    this.#observation = observation;
     disk.onLost = (reason) => {
       if (this.gaveUp) return;
       this.#loss = origin.explainLoss(reason);
@@ -201,6 +229,8 @@ class Session {
       const mount = await this.#mountUnlessAsked(interruptions);
       this.#disk.onDown = () => void this.#hurryWhenUnmounted(mount);
       try {
+        // Before the pidfile: who waits for that may ask at once.
+        await this.#observation.begin({ mount, disk: this.#disk, origin: this.#origin });
         await this.#pidfile?.write();
         return await this.#untilEnd(mount, interruptions);
       } catch (error) {

@@ -39,6 +39,8 @@ describe('a command line that says what to mount', () => {
     window: undefined,
     trim: false,
     verbose: false,
+    stats: false,
+    metrics: undefined,
   };
   const patience = (value: Partial<Patience>): object => ({
     patience: { ...defaults.patience, ...value },
@@ -71,6 +73,12 @@ describe('a command line that says what to mount', () => {
     ['d nbd://h --readonly', { ...uri('nbd://h'), readOnly: true }],
     ['-v d [ s ]', { ...captive('s'), verbose: true }],
     ['-d d [ s ]', { ...captive('s'), verbose: true }],
+    ['--stats d [ s ]', { ...captive('s'), stats: true }],
+    [
+      '--metrics 9110 d [ s ]',
+      { ...captive('s'), metrics: { kind: 'tcp', host: '127.0.0.1', port: 9110 } },
+    ],
+    ['--metrics=./m d [ s ]', { ...captive('s'), metrics: { kind: 'unix', path: './m' } }],
     ['--verbose d [ s ]', { ...captive('s'), verbose: true }],
     ['--debug d [ s ]', { ...captive('s'), verbose: true }],
     ['-rv d [ s ]', { ...captive('s'), readOnly: true, verbose: true }],
@@ -280,6 +288,17 @@ describe('a command line that asks for words', () => {
     for (const name of short) assert.match(name, /^-[a-zA-Z]$/);
   });
 
+  const statuses: readonly (readonly [string, object])[] = [
+    ['--status', { kind: 'status', mountpoint: undefined, json: false }],
+    ['--status d', { kind: 'status', mountpoint: 'd', json: false }],
+    ['d --status --json', { kind: 'status', mountpoint: 'd', json: true }],
+    ['--json --status', { kind: 'status', mountpoint: undefined, json: true }],
+    ['--status -- -d', { kind: 'status', mountpoint: '-d', json: false }],
+  ];
+  for (const [line, command] of statuses) {
+    it(line, () => assert.deepEqual(parse(line), command));
+  }
+
   for (const line of ['-V', '--version', '-V d [ s ]']) {
     it(line, () => assert.deepEqual(parse(line), { kind: 'version' }));
   }
@@ -294,6 +313,14 @@ describe('a command line that cannot be understood', () => {
     ['--format qcow2 d nbd://h', /^--format is for a disk image that follows the mountpoint/],
     ['--format raw d [ s ]', /^--format is for a disk image/],
     ['--backing d --fd 3', /^--backing is for a disk image/],
+    ['--json d [ s ]', /^--json is for --status$/],
+    ['--status d e', /^e: --status takes one mountpoint, and starts nothing$/],
+    ['--status d [ s ]', /^\[: --status takes one mountpoint/],
+    ['--status d nbd://h', /^nbd:\/\/h: --status takes one mountpoint/],
+    ['--status -r d', /^--readonly has no meaning with --status$/],
+    ['--status --stats', /^--stats has no meaning with --status$/],
+    ['--stat', /--stat can be --stats or --status/],
+    ['--metrics x d [ s ]', /It is a port, 0 for a free one/],
     ['d nbd://h x', /^x: nothing can follow the URI/],
     ['nbd://h', /mountpoint is missing: it stands before the URI/],
     ['nbd://h d', /mountpoint d goes before the URI nbd:\/\/h/],
