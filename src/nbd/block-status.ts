@@ -1,4 +1,4 @@
-/** What BLOCK_STATUS tells of base:allocation, in its two forms (doc/proto.md, "Structured reply types"). */
+/** What BLOCK_STATUS tells of a meta context, in its two forms (doc/proto.md, "Structured reply types"). */
 
 import type { Extent } from '../disk/disk.js';
 import { STATE_HOLE, STATE_ZERO } from './constants.js';
@@ -34,64 +34,87 @@ function isListLength(length: number, idBytes: number, extentBytes: number): boo
   return list > 0 && list % extentBytes === 0 && list <= extentBytes * MAX_EXTENTS;
 }
 
+/** A stretch that is alike in the eyes of one meta context. */
+export interface StatusExtent {
+  /** In bytes, more than 0. */
+  readonly length: bigint;
+  /** What they mean depends on the context; 32 bits of them, and 64 with extended headers. */
+  readonly flags: bigint;
+}
+
+/** What a server has told of a range, by the names of the contexts. */
+export type BlockStatus = ReadonlyMap<string, readonly StatusExtent[]>;
+
+/** The answer to a question for all contexts that were agreed on; exactly one call of the two. */
+export interface StatusReply {
+  /** Of each context at least one extent; they may tell of less than was asked, or more. */
+  status(found: BlockStatus): void;
+  /** @param errno a positive Linux errno */
+  fail(errno: number): void;
+}
+
+/** Makes an extent of what stands in a chunk. @param high of the flags, 0 without extended headers */
+export type MakeExtent<T> = (length: bigint, high: number, low: number) => T;
+
+/** Of base:allocation. @throws ProtocolError */
+export function allocationExtent(length: bigint, high: number, low: number): Extent {
+  // Other meta contexts may use these bits, those of "base:" may not.
+  if (high !== 0) {
+    const flags = flagsOf(high, low).toString(16);
+    throw new ProtocolError(`sent block status flags over 32 bits (0x${flags})`);
+  }
+  return { length, hole: (low & STATE_HOLE) !== 0, zero: (low & STATE_ZERO) !== 0 };
+}
+
+/** Of any context. */
+export function statusExtent(length: bigint, high: number, low: number): StatusExtent {
+  return { length, flags: flagsOf(high, low) };
+}
+
+const flagsOf = (high: number, low: number): bigint => (BigInt(high) << 32n) | BigInt(low);
+
 /**
  * @param length checked before, of the chunk that stands at `at`
- * @param allocationId under which base:allocation was agreed on, if it was
  * @throws ProtocolError
  */
-export function readStatus(
+export function readStatus<T>(
   view: DataView,
   at: number,
   length: number,
-  allocationId: number | undefined,
-): Extent[] {
-  checkId(view.getUint32(at), allocationId);
-  const extents: Extent[] = [];
+  make: MakeExtent<T>,
+): T[] {
+  const extents: T[] = [];
   const end = at + Math.min(length, ID_BYTES + MAX_TAKEN * EXTENT_BYTES);
   for (let i = at + ID_BYTES; i < end; i += EXTENT_BYTES) {
-    extents.push(extentOf(BigInt(view.getUint32(i)), view.getUint32(i + 4)));
+    extents.push(make(checked(BigInt(view.getUint32(i))), 0, view.getUint32(i + 4)));
   }
   return extents;
 }
 
 /** The same for BLOCK_STATUS_EXT. */
-export function readStatusExt(
+export function readStatusExt<T>(
   view: DataView,
   at: number,
   length: number,
-  allocationId: number | undefined,
-): Extent[] {
-  checkId(view.getUint32(at), allocationId);
+  make: MakeExtent<T>,
+): T[] {
   const told = view.getUint32(at + 4);
   const count = (length - EXT_ID_BYTES) / EXT_EXTENT_BYTES;
   // A server need not count them.
   if (told !== 0 && told !== count) {
     throw new ProtocolError(`sent block status of ${count} extents and said that it has ${told}`);
   }
-  const extents: Extent[] = [];
+  const extents: T[] = [];
   const end = at + Math.min(length, EXT_ID_BYTES + MAX_TAKEN * EXT_EXTENT_BYTES);
   for (let i = at + EXT_ID_BYTES; i < end; i += EXT_EXTENT_BYTES) {
-    // Other meta contexts may use these bits, those of "base:" may not.
-    const high = view.getUint32(i + 8);
-    if (high !== 0) {
-      throw new ProtocolError(
-        `sent block status flags over 32 bits (0x${view.getBigUint64(i + 8).toString(16)})`,
-      );
-    }
-    extents.push(extentOf(view.getBigUint64(i), view.getUint32(i + 12)));
+    const extent = checked(view.getBigUint64(i));
+    extents.push(make(extent, view.getUint32(i + 8), view.getUint32(i + 12)));
   }
   return extents;
 }
 
-function checkId(id: number, allocationId: number | undefined): void {
-  if (id !== allocationId) {
-    throw new ProtocolError(
-      `sent block status for a meta context that was not agreed on (id ${id})`,
-    );
-  }
-}
-
-function extentOf(length: bigint, flags: number): Extent {
+/** @throws ProtocolError */
+function checked(length: bigint): bigint {
   if (length === 0n) throw new ProtocolError('sent an extent of length 0');
-  return { length, hole: (flags & STATE_HOLE) !== 0, zero: (flags & STATE_ZERO) !== 0 };
+  return length;
 }

@@ -10,6 +10,7 @@ import type { ExtentsReply, ReadReply, Reply, WriteOptions, ZeroOptions } from '
 import { viewOf } from '../bytes.js';
 import { traceNbd } from '../trace.js';
 import type { Transport } from '../transport/transport.js';
+import type { StatusReply } from './block-status.js';
 import { Command, CommandFlag, TransmissionFlag } from './constants.js';
 import type { CommandType } from './constants.js';
 import { ProtocolError } from './errors.js';
@@ -218,6 +219,11 @@ export class NbdConnection {
     this.#command(Command.WRITE_ZEROES, offset, length, zeroFlags(options), reply);
   }
 
+  /** Asks the server to have a range at hand, which changes nothing. @param length as of `trim` */
+  cache(offset: bigint, length: number, reply: Reply): void {
+    this.#command(Command.CACHE, offset, length, 0, reply);
+  }
+
   /** Asks for base:allocation. @param length as of `trim` */
   extents(offset: bigint, length: number, reply: ExtentsReply): void {
     if (!this.usable) {
@@ -226,6 +232,17 @@ export class NbdConnection {
     }
     const command = this.#inFlight.add(Command.BLOCK_STATUS, 0, offset, length);
     command.extentsReply = reply;
+    this.#sendRequest(command);
+  }
+
+  /** Asks for all meta contexts that were agreed on. @param length as of `trim` */
+  status(offset: bigint, length: number, reply: StatusReply): void {
+    if (!this.usable) {
+      reply.fail(errno.EIO);
+      return;
+    }
+    const command = this.#inFlight.add(Command.BLOCK_STATUS, 0, offset, length);
+    command.statusReply = reply;
     this.#sendRequest(command);
   }
 

@@ -16,6 +16,8 @@ export interface NegotiatedExport {
   readonly extendedHeaders: boolean;
   /** The id under which base:allocation is reported, or undefined where it was not agreed. */
   readonly allocationId: number | undefined;
+  /** The same for further meta contexts, by name, where some were asked for and are there. */
+  readonly contexts?: ReadonlyMap<string, number> | undefined;
 }
 
 /** What is agreed on where structured replies are not (doc/proto.md, NBD_FLAG_SEND_DF and "Metadata querying"). */
@@ -26,6 +28,7 @@ export function withoutChunks(agreed: NegotiatedExport): NegotiatedExport {
     structuredReplies: false,
     extendedHeaders: false,
     allocationId: undefined,
+    contexts: undefined,
   };
 }
 

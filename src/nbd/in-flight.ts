@@ -2,6 +2,7 @@
 
 import { errno } from '../errno.js';
 import type { Extent, ExtentsReply, ReadReply, Reply } from '../disk/disk.js';
+import type { StatusExtent, StatusReply } from './block-status.js';
 import type { CommandType } from './constants.js';
 import { Command } from './constants.js';
 import { RangeSet } from './range-set.js';
@@ -17,10 +18,11 @@ export class KeptCommand {
   /** Of a WRITE: its payload is `length` bytes from `start` on. */
   bytes: Buffer | undefined;
   start = 0;
-  /** Exactly one of the three, by the type. */
+  /** Exactly one of the four, by the type; of a BLOCK_STATUS one of the last two. */
   reply: Reply | undefined;
   readReply: ReadReply | undefined;
   extentsReply: ExtentsReply | undefined;
+  statusReply: StatusReply | undefined;
   /** When a connection was first lost under it (performance.now()), or 0. */
   lostAt = 0;
   /** It sends again what was answered before, so that there is nothing about it to be kept. */
@@ -31,6 +33,7 @@ export class KeptCommand {
     this.reply?.done(code);
     this.readReply?.fail(code);
     this.extentsReply?.fail(code);
+    this.statusReply?.fail(code);
   }
 
   copyFrom(other: KeptCommand): void {
@@ -43,6 +46,7 @@ export class KeptCommand {
     this.reply = other.reply;
     this.readReply = other.readReply;
     this.extentsReply = other.extentsReply;
+    this.statusReply = other.statusReply;
     this.lostAt = other.lostAt;
     this.isReplay = other.isReplay;
   }
@@ -63,6 +67,8 @@ export class PendingCommand extends KeptCommand {
   place: Buffer | undefined;
   readonly received = new RangeSet();
   extents: Extent[] | undefined;
+  /** The same for whoever asked for all contexts, by their names. */
+  statuses: Map<string, StatusExtent[]> | undefined;
 
   /** Of a FLUSH: see `Unflushed.mark`. */
   mark = 0;
@@ -167,9 +173,11 @@ export class InFlight {
     command.reply = undefined;
     command.readReply = undefined;
     command.extentsReply = undefined;
+    command.statusReply = undefined;
     command.bytes = undefined;
     command.place = undefined;
     command.extents = undefined;
+    command.statuses = undefined;
     command.received.clear();
     this.#free.push(command);
   }
@@ -212,11 +220,12 @@ export class InFlight {
 
   /** Takes one out and answers it with the errno, which is positive. */
   fail(command: PendingCommand, code: number): void {
-    const { reply, readReply, extentsReply } = command;
+    const { reply, readReply, extentsReply, statusReply } = command;
     this.remove(command);
     reply?.done(code);
     readReply?.fail(code);
     extentsReply?.fail(code);
+    statusReply?.fail(code);
   }
 }
 

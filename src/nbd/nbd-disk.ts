@@ -16,10 +16,12 @@ import { eachPart } from '../disk/parts.js';
 import type { StartPart } from '../disk/parts.js';
 import { traceNbd } from '../trace.js';
 import { SMALL_READ_BYTES, zeroFlags } from './connection.js';
-import { Command, CommandFlag, TransmissionFlag } from './constants.js';
+import type { StatusReply } from './block-status.js';
+import { BASE_ALLOCATION, Command, CommandFlag, TransmissionFlag } from './constants.js';
 import type { NegotiatedExport, Target } from './export.js';
 import type { Transport } from '../transport/transport.js';
-import { openExport, orDiscard, prepareTls } from './open.js';
+import { orDiscard } from './dial.js';
+import { openExport, prepareTls } from './open.js';
 import type { OpenOptions, OpenedExport } from './open.js';
 import type { Open } from './reconnect.js';
 import type { RecoveryOptions } from './recovery.js';
@@ -39,6 +41,8 @@ export interface ConnectOptions {
   readonly timeout?: number | undefined;
   /** What is done when the server is lost. Without it, all requests fail from then on. */
   readonly recovery?: RecoverySettings | undefined;
+  /** Further meta contexts to be asked for, beside base:allocation: see `NbdDisk.status`. */
+  readonly contexts?: readonly string[] | undefined;
 }
 
 export interface RecoverySettings extends Omit<RecoveryOptions, 'open'> {
@@ -69,8 +73,8 @@ export async function connectDisk(target: Target, options: ConnectOptions): Prom
   // The first one tells whether there may be more: a server that takes one client only would keep
   // the others waiting, and qemu-nbd ends when its last client leaves, so that nothing may be probed.
   const encryption = await orDiscard(target.address, () => prepareTls(target, options));
-  const { deadline, signal } = options;
-  const opening = { deadline, signal, encryption };
+  const { deadline, signal, contexts } = options;
+  const opening = { deadline, signal, encryption, contexts };
   const { transport, negotiated } = await openExport(target, opening);
   const { timeout, recovery } = options;
   const openAgain: Open = async (ends, failed, structuredReplies) => {
@@ -117,6 +121,10 @@ async function joinMore(
 
 export class NbdDisk implements Disk {
   readonly info: DiskInfo;
+  /** `cache` does something. */
+  readonly canCache: boolean;
+  /** The meta contexts that `status` tells of, base:allocation among them. */
+  readonly contexts: readonly string[];
   /** The most that one TRIM, WRITE_ZEROES or BLOCK_STATUS may span. */
   #maxRange: number;
   readonly #link: ServerLink;
@@ -135,6 +143,9 @@ export class NbdDisk implements Disk {
       rotational: has(TransmissionFlag.ROTATIONAL),
       limits: agreed.limits,
     };
+    this.canCache = has(TransmissionFlag.SEND_CACHE);
+    const allocation = this.info.canExtents ? [BASE_ALLOCATION] : [];
+    this.contexts = [...allocation, ...(agreed.contexts?.keys() ?? [])];
     this.#maxRange = agreed.extendedHeaders ? MAX_EXTENDED_RANGE : MAX_RANGE;
     const { canFlush, readOnly } = this.info;
     this.#link = new ServerLink(agreed, canFlush && !readOnly, options);
@@ -295,6 +306,26 @@ export class NbdDisk implements Disk {
         if (this.#shortens(asked, code)) this.extents(offset, length, reply);
         else reply.fail(code);
       },
+    });
+  }
+
+  /**
+   * Asks what the meta contexts say that were agreed on; there have to be some.
+   * @param length at most 4 GiB less 64 KiB
+   */
+  status(offset: bigint, length: number, reply: StatusReply): void {
+    const connection = this.#link.pick('structured');
+    if (connection !== undefined) connection.status(offset, length, reply);
+    else this.#link.later({ type: Command.BLOCK_STATUS, offset, length, statusReply: reply });
+  }
+
+  /** Asks the server to have a range at hand. It has to be able to: see `canCache`. */
+  cache(offset: bigint, length: bigint, reply: Reply): void {
+    // A server may have the bounds of a read for it, as qemu-nbd has.
+    eachPart(offset, length, this.info.limits.maximum, reply, (at, count, partReply) => {
+      const connection = this.#link.pick('rather simple');
+      if (connection !== undefined) connection.cache(at, count, partReply);
+      else this.#link.later({ type: Command.CACHE, offset: at, length: count, reply: partReply });
     });
   }
 

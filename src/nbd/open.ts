@@ -1,24 +1,13 @@
 /** Making a connection: to the address, and through the handshake. */
 
-import { isIP } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { ErrnoError, errno, errnoText } from '../errno.js';
-import { WRITABLE, native } from '../native.js';
+import { ErrnoError, errnoText } from '../errno.js';
 import { DeadlineError, EndOfStreamError, converse } from '../transport/dialogue.js';
-import { FdTransport } from '../transport/fd-transport.js';
+import type { Dialogue } from '../transport/dialogue.js';
 import type { Transport } from '../transport/transport.js';
-import { MAX_VSOCK } from './constants.js';
+import { openTransport, orDiscard, timeLeft } from './dial.js';
 import { HandshakeError, ProtocolError, SetupError } from './errors.js';
 import { addressText } from './export.js';
-import type {
-  Address,
-  NegotiatedExport,
-  SshAddress,
-  Target,
-  TcpAddress,
-  UnixAddress,
-  VsockAddress,
-} from './export.js';
+import type { NegotiatedExport, Target } from './export.js';
 import {
   checkExportName,
   clientHandshake,
@@ -29,10 +18,7 @@ import type { HandshakeOptions } from './handshake.js';
 import { printable } from './printing.js';
 import type { Encryption } from './tls-options.js';
 
-/** Milliseconds between attempts while a Unix server's queue of connections is full. */
-const RETRY_EVERY = 20;
-
-export interface OpenOptions extends Omit<HandshakeOptions, 'exportName'> {
+export interface ReachOptions {
   /** Milliseconds for all of it. */
   readonly deadline: number;
   /** Ends it early, with an error that is of no interest then. */
@@ -43,9 +29,17 @@ export interface OpenOptions extends Omit<HandshakeOptions, 'exportName'> {
   readonly encryption?: Encryption | undefined;
 }
 
+export interface OpenOptions extends ReachOptions, Omit<HandshakeOptions, 'exportName'> {}
+
 export interface OpenedExport {
   readonly transport: Transport;
   readonly negotiated: NegotiatedExport;
+}
+
+/** What a handshake is held with: all of it, or what comes after the agreement on encryption. */
+export interface Talk<T> {
+  readonly plain: () => Dialogue<T>;
+  readonly encrypted: (agreed: { readonly zeroes: boolean }) => Dialogue<T>;
 }
 
 /**
@@ -53,6 +47,24 @@ export interface OpenedExport {
  * @throws HandshakeError with one line for the user that names the server
  */
 export async function openExport(target: Target, options: OpenOptions): Promise<OpenedExport> {
+  const handshake = { ...options, exportName: target.exportName };
+  const { transport, told } = await openDialogue(target, options, {
+    plain: () => clientHandshake(handshake),
+    encrypted: (agreed) => encryptedHandshake(handshake, agreed),
+  });
+  return { transport, negotiated: told };
+}
+
+/**
+ * Connects and holds a handshake of any kind.
+ * @returns what it gave, and the stream that goes on from there
+ * @throws HandshakeError with one line for the user that names the server
+ */
+export async function openDialogue<T>(
+  target: Target,
+  options: ReachOptions,
+  talk: Talk<T>,
+): Promise<{ readonly transport: Transport; readonly told: T }> {
   const until = performance.now() + options.deadline;
   const encryption = await orDiscard(target.address, () => {
     checkExportName(target.exportName);
@@ -60,13 +72,11 @@ export async function openExport(target: Target, options: OpenOptions): Promise<
   });
   const transport = await openTransport(target.address, timeLeft(until), options.signal);
   try {
-    const handshake = { ...options, exportName: target.exportName };
     if (encryption !== undefined) {
-      return await openEncrypted(transport, encryption, handshake, until);
+      return await openEncrypted(transport, encryption, talk, until, options.signal);
     }
-    const dialogue = clientHandshake(handshake);
-    const negotiated = await converse(transport, dialogue, timeLeft(until), options.signal);
-    return { transport, negotiated };
+    const told = await converse(transport, talk.plain(), timeLeft(until), options.signal);
+    return { transport, told };
   } catch (error) {
     transport.close();
     throw explained(error, target, options.deadline);
@@ -80,7 +90,7 @@ export async function openExport(target: Target, options: OpenOptions): Promise<
  */
 export async function prepareTls(
   target: Target,
-  { deadline, signal, warn }: Pick<OpenOptions, 'deadline' | 'signal' | 'warn'>,
+  { deadline, signal, warn }: Pick<ReachOptions, 'deadline' | 'signal' | 'warn'>,
 ): Promise<Encryption | undefined> {
   if (target.tls === undefined) return undefined;
   // Loaded only where it is used.
@@ -90,23 +100,18 @@ export async function prepareTls(
   return connection;
 }
 
-/** A socket that is connected already is ours from the start, and closed when there is no use for it. */
-export async function orDiscard<T>(address: Address, use: () => T | Promise<T>): Promise<T> {
-  return address.kind === 'socket' ? orClose(address.fd, use) : use();
-}
-
 /** @param plain owned from now on */
-async function openEncrypted(
+async function openEncrypted<T>(
   plain: Transport,
   encryption: Encryption,
-  options: OpenOptions & HandshakeOptions,
+  talk: Talk<T>,
   until: number,
-): Promise<OpenedExport> {
+  signal: AbortSignal | undefined,
+): Promise<{ readonly transport: Transport; readonly told: T }> {
   const [{ startTls }, { tlsProblem, hungUpAfterTls }] = await Promise.all([
     import('../transport/tls-transport.js'),
     import('./tls-errors.js'),
   ]);
-  const { signal } = options;
   const { identified } = encryption;
   const agreed = await converse(plain, startTlsHandshake(), timeLeft(until), signal);
   let transport;
@@ -116,8 +121,8 @@ async function openEncrypted(
     throw error instanceof Error ? tlsProblem(error, identified) : error;
   }
   try {
-    const dialogue = encryptedHandshake(options, agreed);
-    return { transport, negotiated: await converse(transport, dialogue, timeLeft(until), signal) };
+    const told = await converse(transport, talk.encrypted(agreed), timeLeft(until), signal);
+    return { transport, told };
   } catch (error) {
     transport.close();
     // With TLS 1.3 a server tells after its handshake that it refuses ours.
@@ -158,192 +163,3 @@ function exportQuestion({ exportName }: Target): string {
     : `has it an export named "${printable(exportName)}"?`;
 }
 
-/** Milliseconds, at least one: whoever is late is told so by the wait itself. */
-const timeLeft = (until: number): number => Math.max(1, until - performance.now());
-
-/**
- * Connects to an address; a name with several addresses is tried at each of them in turn.
- * @param deadline milliseconds for all of it
- * @param signal ends it early
- * @throws HandshakeError with one line for the user that names the server; AbortError
- */
-export async function openTransport(
-  address: Address,
-  deadline: number,
-  signal?: AbortSignal,
-): Promise<Transport> {
-  const until = performance.now() + deadline;
-  await orDiscard(address, () => signal?.throwIfAborted());
-  if (address.kind === 'ssh') return openSsh(address);
-  const fd = await connectSocket(address, until, signal);
-  return orClose(fd, () => new FdTransport(fd));
-}
-
-/** @returns a connected socket */
-function connectSocket(
-  address: Exclude<Address, SshAddress>,
-  until: number,
-  signal: AbortSignal | undefined,
-): Promise<number> {
-  switch (address.kind) {
-    case 'unix':
-      return connectUnix(address, until, signal);
-    case 'tcp':
-      return connectTcp(address, until, signal);
-    case 'vsock':
-      return connectVsock(address, until, signal);
-    case 'socket':
-      return Promise.resolve(address.fd);
-  }
-}
-
-/** A descriptor is ours until somebody has taken it over. */
-async function orClose<T>(fd: number, use: () => T | Promise<T>): Promise<T> {
-  try {
-    return await use();
-  } catch (error) {
-    native.close(fd);
-    throw error;
-  }
-}
-
-function cannotConnect(address: Address, why: string): HandshakeError {
-  return new HandshakeError(`cannot connect to ${addressText(address)}: ${why}`);
-}
-
-async function connectUnix(
-  address: UnixAddress,
-  until: number,
-  signal: AbortSignal | undefined,
-): Promise<number> {
-  for (;;) {
-    const fd = native.unixConnect(address.path);
-    if (fd >= 0) return fd;
-    if (fd === -errno.ENAMETOOLONG) {
-      throw cannotConnect(address, 'a socket path has at most 107 bytes'); // sun_path of unix(7)
-    }
-    if (fd !== -errno.EAGAIN) throw cannotConnect(address, errnoText(-fd));
-    if (performance.now() >= until) {
-      throw cannotConnect(address, 'its queue of connections is full and it accepts none');
-    }
-    await sleep(RETRY_EVERY, undefined, { signal });
-  }
-}
-
-async function connectTcp(
-  shown: TcpAddress,
-  until: number,
-  signal: AbortSignal | undefined,
-): Promise<number> {
-  const { host, port } = shown;
-  let why = 'it has no address';
-  const addresses = await resolveHost(shown, host, until, signal);
-  for (const [i, address] of addresses.entries()) {
-    const fd = native.tcpConnect(address, port);
-    if (fd < 0) {
-      why = connectText(-fd);
-      continue;
-    }
-    // One address that swallows everything leaves the others their share of the time.
-    const share = timeLeft(until) / (addresses.length - i);
-    const code = await orClose(fd, () => connected(fd, share, signal));
-    if (code === 0) return fd;
-    native.close(fd);
-    signal?.throwIfAborted();
-    why = connectText(code);
-  }
-  throw cannotConnect(shown, why);
-}
-
-const isVsockNumber = (value: number): boolean =>
-  Number.isInteger(value) && value >= 0 && value <= MAX_VSOCK;
-
-async function connectVsock(
-  address: VsockAddress,
-  until: number,
-  signal: AbortSignal | undefined,
-): Promise<number> {
-  // What is longer would be cut to 32 bits, and mean another machine, or any.
-  if (![address.cid, address.port].every(isVsockNumber)) {
-    throw cannotConnect(address, `both are numbers from 0 to ${MAX_VSOCK}`);
-  }
-  const fd = native.vsockConnect(address.cid, address.port);
-  if (fd === -errno.EAFNOSUPPORT) {
-    throw cannotConnect(address, 'this kernel has no vsock; load it with: modprobe vsock');
-  }
-  if (fd < 0) throw cannotConnect(address, connectText(-fd));
-  const code = await orClose(fd, () => connected(fd, timeLeft(until), signal));
-  if (code === 0) return fd;
-  native.close(fd);
-  signal?.throwIfAborted();
-  throw cannotConnect(address, connectText(code));
-}
-
-const connectText = (code: number): string =>
-  code === errno.ETIMEDOUT ? 'no answer in time' : errnoText(code);
-
-/** What becomes of a connection shows only when the far side says something, or hangs up. */
-async function openSsh(address: SshAddress): Promise<Transport> {
-  // Loaded for those who need it.
-  const { startSsh } = await import('./ssh.js');
-  try {
-    return await startSsh(address);
-  } catch (error) {
-    throw cannotConnect(address, error instanceof Error ? error.message : String(error));
-  }
-}
-
-async function resolveHost(
-  shown: Address,
-  host: string,
-  until: number,
-  signal: AbortSignal | undefined,
-): Promise<string[]> {
-  // A scope (%eth0) is part of the address.
-  if (isIP(host.replace(/%.*$/, '')) !== 0) return [host];
-  // Loaded by those who need it.
-  const { lookup } = await import('node:dns/promises');
-  const stop = new AbortController();
-  try {
-    const ends = signal === undefined ? stop.signal : AbortSignal.any([stop.signal, signal]);
-    const late = sleep(timeLeft(until), undefined, { signal: ends });
-    const found = await Promise.race([lookup(host, { all: true }), late]);
-    if (found === undefined) throw cannotConnect(shown, 'its name was not resolved in time');
-    return found.map(({ address }) => address);
-  } catch (error) {
-    if (error instanceof HandshakeError) throw error;
-    const code = (error as NodeJS.ErrnoException).code ?? String(error);
-    throw cannotConnect(
-      shown,
-      code === 'ENOTFOUND'
-        ? 'there is no host of this name'
-        : `its name was not resolved (${code})`,
-    );
-  } finally {
-    stop.abort();
-  }
-}
-
-/**
- * Waits for a connection that was started.
- * @param deadline milliseconds
- * @returns 0 or a positive errno, ECANCELED after the signal
- */
-function connected(fd: number, deadline: number, signal: AbortSignal | undefined): Promise<number> {
-  return new Promise((resolve) => {
-    const end = (code: number): void => {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', aborted);
-      watcher.close();
-      resolve(code);
-    };
-    const watcher = new native.PollWatcher(fd, (status) => {
-      const code = -native.socketError(fd);
-      end(code === 0 && status < 0 ? -status : code);
-    });
-    const timer = setTimeout(() => end(errno.ETIMEDOUT), deadline);
-    const aborted = (): void => end(errno.ECANCELED);
-    signal?.addEventListener('abort', aborted);
-    watcher.start(WRITABLE);
-  });
-}

@@ -18,6 +18,7 @@ export interface OptionAnswer {
 /** No reply that we ask for is longer: two strings and some numbers. */
 const MAX_REPLY = 2 * MAX_STRING + 64;
 const ERROR_BIT = 0x80000000;
+const NO_DATA = Buffer.alloc(0);
 
 const nameOf = (table: Readonly<Record<string, number>>, value: number): string =>
   Object.entries(table).find(([, one]) => one === value)?.[0] ?? String(value);
@@ -57,7 +58,7 @@ export function* readOptionReply(option: number): Dialogue<OptionAnswer> {
   return { option, type, data };
 }
 
-/** What a refusal means, for the user. */
+/** What a refusal means, for the user. @param exportText the name in its quotes */
 export function refusal(answer: OptionAnswer, exportText: string): HandshakeError {
   const said = printable(answer.data);
   return new HandshakeError(said === '' ? reason() : `${reason()} (the server says: ${said})`);
@@ -82,4 +83,33 @@ export function refusal(answer: OptionAnswer, exportText: string): HandshakeErro
         return `the server refused the export ${exportText} with error 0x${answer.type.toString(16)}`;
     }
   }
+}
+
+/** An error of an option that we can do without, unless it tells that there is no point in going on. */
+export function* stopIfFinal(answer: OptionAnswer): Dialogue<void> {
+  if (answer.type === OptionReply.ERR_TLS_REQD || answer.type === OptionReply.ERR_SHUTDOWN) {
+    yield* giveUp(refusal(answer, ''));
+  }
+}
+
+/**
+ * Says goodbye, and throws. A client that leaves a server which did nothing wrong has to say so
+ * ("Termination of the session during option haggling"), but need not wait for the answer.
+ */
+export function* giveUp(reason: HandshakeError): Dialogue<never> {
+  yield* sendOption(Option.ABORT, NO_DATA);
+  throw reason;
+}
+
+/** @throws ProtocolError for an NBD_REP_ACK that carries something */
+export function isAck(answer: OptionAnswer): boolean {
+  if (answer.type !== OptionReply.ACK) return false;
+  if (answer.data.length > 0) throw unexpected(answer);
+  return true;
+}
+
+export function unexpected(answer: OptionAnswer): ProtocolError {
+  return new ProtocolError(
+    `sent a reply of type ${answer.type} and ${answer.data.length} bytes to option ${answer.option}, which it may not`,
+  );
 }

@@ -5,11 +5,11 @@
  */
 
 import { HEADROOM } from '../disk/disk.js';
-import type { Extent } from '../disk/disk.js';
 import { traceNbd } from '../trace.js';
-import { readStatus, readStatusExt } from './block-status.js';
+import { allocationExtent, readStatus, readStatusExt, statusExtent } from './block-status.js';
 import { CHUNK_OFFSET_BYTES, checkChunk, wrongChunkLength } from './chunk-rules.js';
 import {
+  BASE_ALLOCATION,
   Chunk,
   Command,
   EXTENDED_REPLY_BYTES,
@@ -30,7 +30,7 @@ import { keepData, keepHole, placeOf } from './read-assembly.js';
 const MAX_ERROR_CHUNKS = 65536;
 
 /** What decides the form of replies. */
-type Agreed = Pick<NegotiatedExport, 'structuredReplies' | 'extendedHeaders' | 'allocationId'>;
+type Agreed = Pick<NegotiatedExport, 'structuredReplies' | 'extendedHeaders' | 'allocationId' | 'contexts'>;
 
 export class ReplyParser {
   readonly #inFlight: InFlight;
@@ -41,7 +41,8 @@ export class ReplyParser {
   readonly #chunkHeaderBytes: number;
   /** Of the shortest reply. */
   readonly #leastBytes: number;
-  readonly #allocationId: number | undefined;
+  /** The names of the meta contexts that were agreed on, by id. */
+  readonly #contexts = new Map<number, string>();
 
   /** The server has said that it is about to go: no further request is of use. */
   shuttingDown = false;
@@ -57,7 +58,10 @@ export class ReplyParser {
     this.#chunkHeaderBytes = this.#extended ? EXTENDED_REPLY_BYTES : STRUCTURED_REPLY_BYTES;
     this.#leastBytes = this.#extended ? EXTENDED_REPLY_BYTES : SIMPLE_REPLY_BYTES;
     this.wanted = this.#leastBytes;
-    this.#allocationId = agreed.allocationId;
+    for (const [name, id] of agreed.contexts ?? []) this.#contexts.set(id, name);
+    if (agreed.allocationId !== undefined) {
+      this.#contexts.set(agreed.allocationId, BASE_ALLOCATION);
+    }
   }
 
   /**
@@ -176,16 +180,46 @@ export class ReplyParser {
         break;
       }
       case Chunk.BLOCK_STATUS:
-        keepExtents(command, readStatus(view, at, length, this.#allocationId));
+        this.#keepStatus(command, view, at, length, readStatus);
         break;
       case Chunk.BLOCK_STATUS_EXT:
-        keepExtents(command, readStatusExt(view, at, length, this.#allocationId));
+        this.#keepStatus(command, view, at, length, readStatusExt);
         break;
       default:
         this.#errorChunk(command, bytes, view, at, length, type);
     }
     if (done) this.#finish(command);
     return after;
+  }
+
+  /**
+   * There is one chunk for each context that was agreed on, whichever of them the command is about.
+   * @throws ProtocolError
+   */
+  #keepStatus(
+    command: PendingCommand,
+    view: DataView,
+    at: number,
+    length: number,
+    read: typeof readStatus,
+  ): void {
+    const id = view.getUint32(at);
+    const context = this.#contexts.get(id);
+    if (context === undefined) {
+      throw new ProtocolError(
+        `sent block status for a meta context that was not agreed on (id ${id})`,
+      );
+    }
+    if (command.statusReply === undefined && context !== BASE_ALLOCATION) return;
+    if (command.extents !== undefined || command.statuses?.has(context) === true) {
+      throw new ProtocolError('sent block status twice in one reply');
+    }
+    if (command.statusReply === undefined) {
+      command.extents = read(view, at, length, allocationExtent);
+    } else {
+      command.statuses ??= new Map();
+      command.statuses.set(context, read(view, at, length, statusExtent));
+    }
   }
 
   #errorChunk(
@@ -220,7 +254,7 @@ export class ReplyParser {
       this.#inFlight.refuse(command, command.errno);
       return;
     }
-    const { readReply, extentsReply, place, extents, length } = command;
+    const { readReply, extentsReply, statusReply, place, extents, statuses, length } = command;
     if (readReply !== undefined) {
       if (place === undefined || !command.received.covers(length)) {
         throw new ProtocolError('ended the reply to a read before all its data was sent');
@@ -231,6 +265,10 @@ export class ReplyParser {
       if (extents === undefined) throw new ProtocolError('answered BLOCK_STATUS without an extent');
       this.#inFlight.remove(command);
       extentsReply.extents(extents);
+    } else if (statusReply !== undefined) {
+      if (statuses === undefined) throw new ProtocolError('answered BLOCK_STATUS without an extent');
+      this.#inFlight.remove(command);
+      statusReply.status(statuses);
     } else {
       this.#succeed(command);
     }
@@ -278,11 +316,4 @@ function extendedLength(
     throw wrongChunkLength(type, view.getBigUint64(start + 24));
   }
   return view.getUint32(start + 28);
-}
-
-/** @throws ProtocolError if there were some before */
-function keepExtents(command: PendingCommand, extents: Extent[]): void {
-  if (command.extents !== undefined)
-    throw new ProtocolError('sent block status twice in one reply');
-  command.extents = extents;
 }

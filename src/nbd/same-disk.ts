@@ -41,6 +41,9 @@ export function differenceBetween(
       ? 'it does not tell where its holes are, and did'
       : 'it tells where its holes are, and did not';
   }
+  for (const context of before.contexts?.keys() ?? []) {
+    if (now.contexts?.has(context) !== true) return `it tells nothing of ${context}, and did`;
+  }
   if (now.extendedHeaders !== before.extendedHeaders) {
     return now.extendedHeaders
       ? 'it has extended headers, and had none'

@@ -13,7 +13,7 @@ import { promisify } from 'node:util';
 import type { Owner } from '../../src/buffer-pool.js';
 import { clientHandshake } from '../../src/nbd/handshake.js';
 import { NbdDisk } from '../../src/nbd/nbd-disk.js';
-import { openTransport } from '../../src/nbd/open.js';
+import { openTransport } from '../../src/nbd/dial.js';
 import { converse } from '../../src/transport/dialogue.js';
 import type { Transport, TransportEvents } from '../../src/transport/transport.js';
 import {

@@ -16,7 +16,8 @@ import { HandshakeError } from '../../src/nbd/errors.js';
 import { readDisk } from '../../src/disk/promises.js';
 import type { Address, TlsSettings } from '../../src/nbd/export.js';
 import { connectDisk } from '../../src/nbd/nbd-disk.js';
-import { openExport, openTransport } from '../../src/nbd/open.js';
+import { openTransport } from '../../src/nbd/dial.js';
+import { openExport } from '../../src/nbd/open.js';
 import { FakeServer } from '../support/fake-server.js';
 import { hex } from '../support/fake-transport.js';
 
