@@ -2,6 +2,7 @@
 
 /** Told when somebody is done with memory that was handed over. */
 export interface Owner {
+  /** It is not used any more. */
   release(): void;
 }
 

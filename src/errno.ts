@@ -34,19 +34,41 @@ export function errorText(error: unknown): string {
   return code === undefined ? error.message : errnoText(Math.abs(code));
 }
 
+/** The highest one that Linux has. */
+const MAX_ERRNO = 133;
+const BY_NAME: ReadonlyMap<string, number> = new Map(Object.entries(errno));
+
+/** The positive errno that an error of any origin carries, by its name (`code`) or as a number, or undefined. */
+export function errnoOf(error: unknown): number | undefined {
+  if (typeof error !== 'object' || error === null) return undefined;
+  const { code, errno: number } = error as { readonly code?: unknown; readonly errno?: unknown };
+  const named = typeof code === 'string' ? BY_NAME.get(code) : undefined;
+  if (named !== undefined) return named;
+  // Node has them negated; those beyond are its own.
+  const positive = typeof number === 'number' && Number.isInteger(number) ? Math.abs(number) : 0;
+  return positive > 0 && positive <= MAX_ERRNO ? positive : undefined;
+}
+
 /** An error that came as an errno. */
 export class ErrnoError extends Error {
+  /** Tells the kind of error. */
   override readonly name = 'ErrnoError';
   /** The name of the number, as Node's own system errors have it: `EIO`. */
   readonly code: string;
 
+  /**
+   * @param errno positive
+   * @param what was tried; the message is made of it
+   * @param cause why, where that is known; the message ends with it
+   */
   constructor(
-    /** Positive. */
+    /** The number, positive as errno(3) has it. */
     readonly errno: number,
-    /** What was tried; the message is made of it. */
     what: string,
+    cause?: Error,
   ) {
-    super(`${what}: ${errnoText(errno)}`);
+    const why = cause === undefined ? '' : ` (${cause.message})`;
+    super(`${what}: ${errnoText(errno)}${why}`, cause === undefined ? undefined : { cause });
     this.code = errnoName(errno);
   }
 }

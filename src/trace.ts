@@ -16,6 +16,9 @@ export const traceMain: Trace = createDebug('tsnbdfuse:main');
 /** The embedded server. */
 export const traceServer: Trace = createDebug('tsnbdfuse:server');
 
+/** A line for each error of a disk that is made of functions. */
+export const traceDisk: Trace = createDebug('tsnbdfuse:disk');
+
 /** Turns all of them on, as -v does. */
 export function enableTrace(): void {
   const set = process.env['DEBUG'];

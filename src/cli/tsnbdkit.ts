@@ -142,21 +142,10 @@ async function listen({ options, activated }: ServeCommand): Promise<readonly Li
   if (activated) return [Listen.inherited(FIRST_DESCRIPTOR)];
   if (options.unix !== undefined) return [Listen.unix(options.unix)];
   const port = options.port ?? DEFAULT_PORT;
-  const first = Listen.tcp(options.ipaddr ?? '127.0.0.1', port);
-  const listeners = [first];
-  if (options.ipaddr === undefined) {
-    try {
-      listeners.push(Listen.tcp('::1', first.port));
-    } catch (error) {
-      const code = (error as NodeJS.ErrnoException).code ?? '';
-      if (!['EADDRNOTAVAIL', 'EAFNOSUPPORT'].includes(code)) {
-        first.close();
-        throw error;
-      }
-      traceServer('not on ::1: %s', code);
-    }
-  }
-  if (port === 0) say(`listening on port ${first.port}`);
+  const { listenOnLoopback } = await import('../server/loopback.js');
+  const listeners: readonly [Listener, ...Listener[]] =
+    options.ipaddr === undefined ? listenOnLoopback(port) : [Listen.tcp(options.ipaddr, port)];
+  if (port === 0) say(`listening on port ${listeners[0].port}`);
   return listeners;
 }
 

@@ -23,6 +23,7 @@ export const HEADROOM = 32;
 /** Tells how a request ended; called exactly once for each request, at once or later. */
 export interface Reply {
   /**
+   * The end of the request.
    * @param errno 0, or the positive Linux errno that tells what went wrong
    */
   done(errno: number): void;
@@ -43,7 +44,10 @@ export interface ReadReply {
    * owner: then they are handed over, until the owner is told to release them.
    */
   data(bytes: Buffer, start: number, owner?: Owner): void;
-  /** @param errno a positive Linux errno */
+  /**
+   * The request has failed.
+   * @param errno a positive Linux errno
+   */
   fail(errno: number): void;
 }
 
@@ -54,7 +58,10 @@ export interface ExtentsReply {
    * than was asked, and the last one may reach further.
    */
   extents(extents: readonly Extent[]): void;
-  /** @param errno a positive Linux errno */
+  /**
+   * The request has failed.
+   * @param errno a positive Linux errno
+   */
   fail(errno: number): void;
 }
 
@@ -82,32 +89,44 @@ export interface BlockLimits {
 export interface DiskInfo {
   /** In bytes. */
   readonly size: bigint;
+  /** It cannot be written, trimmed or zeroed. */
   readonly readOnly: boolean;
   /** It has a volatile cache that `flush` empties. Without it, `flush` succeeds and does nothing. */
   readonly canFlush: boolean;
   /** `fua` is honoured. Without it, the flag must not be given. */
   readonly canFua: boolean;
+  /** `trim` can be asked for. */
   readonly canTrim: boolean;
+  /** `zero` can be asked for. */
   readonly canZero: boolean;
   /** `extents` tells more than "all is data". */
   readonly canExtents: boolean;
   /** What a flush covers does not depend on the connection that carried the write. */
   readonly canMultiConn: boolean;
+  /** Seeking takes it time. */
   readonly rotational: boolean;
+  /** What requests keep to. */
   readonly limits: BlockLimits;
 }
 
+/** How something is written. */
 export interface WriteOptions {
   /** Durable before it is answered. */
   readonly fua: boolean;
 }
 
+/** How a range is zeroed. */
 export interface ZeroOptions extends WriteOptions {
   /** The range stays allocated, so that a later write there cannot fail for want of room. */
   readonly noHole: boolean;
 }
 
+/**
+ * A disk. Requests are answered through reply objects, at once or later and in any order; whoever makes them keeps
+ * to what `info` allows, and asks for ranges within the disk only, for none that is empty.
+ */
 export interface Disk {
+  /** What it is and can do. */
   readonly info: DiskInfo;
 
   /** Reads `length` bytes, at most `limits.maximum`. */
@@ -142,5 +161,7 @@ export interface Disk {
   close(): Promise<void>;
 }
 
+/** Durable at the next flush. */
 export const NOT_DURABLE: WriteOptions = { fua: false };
+/** Durable before it is answered. */
 export const DURABLE: WriteOptions = { fua: true };

@@ -51,8 +51,13 @@ export function flushDisk(disk: Disk): Promise<void> {
 }
 
 /** @throws ErrnoError */
-export function trimDisk(disk: Disk, offset: bigint, length: bigint): Promise<void> {
-  return settle('trim', (reply) => disk.trim(offset, length, NOT_DURABLE, reply));
+export function trimDisk(
+  disk: Disk,
+  offset: bigint,
+  length: bigint,
+  options: WriteOptions = NOT_DURABLE,
+): Promise<void> {
+  return settle('trim', (reply) => disk.trim(offset, length, options, reply));
 }
 
 /** @throws ErrnoError */

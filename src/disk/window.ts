@@ -15,14 +15,17 @@ import type {
   ZeroOptions,
 } from './disk.js';
 
-/** In bytes. */
+/** A range of a disk. */
 export interface Window {
+  /** Where it begins, in bytes. */
   readonly offset: bigint;
+  /** In bytes. */
   readonly size: bigint;
 }
 
 /** There is no such range of the disk. The message is a line for the user. */
 export class WindowError extends Error {
+  /** Tells the kind of error. */
   override readonly name = 'WindowError';
 }
 

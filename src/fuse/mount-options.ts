@@ -5,6 +5,7 @@
 
 /** An option that cannot be. The message names it. */
 export class MountOptionError extends Error {
+  /** Tells the kind of error. */
   override readonly name = 'MountOptionError';
 }
 

@@ -53,6 +53,8 @@ export interface MountOptions {
   readonly fuse?: FuseOptions | undefined;
   /** Milliseconds for requests that are under way when the mount ends, and for the last flush; or else 30 s. */
   readonly endDeadline?: number | undefined;
+  /** Ends the attempt to mount, which leaves nothing mounted; afterwards it is of no effect. */
+  readonly signal?: AbortSignal | undefined;
   /** For what goes wrong while mounted: one line, without a prefix. */
   readonly warn: (line: string) => void;
 }
@@ -226,8 +228,9 @@ class DiskMount implements Mount {
     // A file in a directory has the size that LOOKUP tells.
     const end = writeback && !isDirectory ? await this.#readEnd() : undefined;
     const far = await this.#isFar();
-    const { source } = this.#options;
+    const { source, signal } = this.#options;
     const fuse = this.#fuse;
+    signal?.throwIfAborted();
     this.#attachment = await attach(path, { readOnly, isDirectory, source, fuse });
     const { fd } = this.#attachment;
     try {
@@ -251,6 +254,7 @@ class DiskMount implements Mount {
       if (!sizeKnown) await this.#mender?.mend(main);
       if (!isDirectory) await (readOnly ? this.#tellSize() : this.#setTimes());
       if (this.#own !== undefined) tuneMount(this.#own.device, far);
+      signal?.throwIfAborted();
       file.counting = true;
     } catch (error) {
       this.#files.stop();

@@ -2,7 +2,7 @@
 
 import { isIP } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { errno, errnoText } from '../errno.js';
+import { ErrnoError, errno, errnoText } from '../errno.js';
 import { WRITABLE, native } from '../native.js';
 import { FdTransport } from '../transport/fd-transport.js';
 import type { Transport } from '../transport/transport.js';
@@ -68,8 +68,10 @@ async function orClose<T>(fd: number, use: () => T | Promise<T>): Promise<T> {
   }
 }
 
-function cannotConnect(address: Address, why: string): HandshakeError {
-  return new HandshakeError(`cannot connect to ${addressText(address)}: ${why}`);
+/** @param code the positive errno that says so, or 0 */
+function cannotConnect(address: Address, why: string, code = 0): HandshakeError {
+  const cause = code === 0 ? undefined : new ErrnoError(code, 'connect');
+  return new HandshakeError(`cannot connect to ${addressText(address)}: ${why}`, { cause });
 }
 
 async function connectUnix(
@@ -81,11 +83,15 @@ async function connectUnix(
     const fd = native.unixConnect(address.path);
     if (fd >= 0) return fd;
     if (fd === -errno.ENAMETOOLONG) {
-      throw cannotConnect(address, 'a socket path has at most 107 bytes'); // sun_path of unix(7)
+      throw cannotConnect(address, 'a socket path has at most 107 bytes', -fd); // sun_path of unix(7)
     }
-    if (fd !== -errno.EAGAIN) throw cannotConnect(address, errnoText(-fd));
+    if (fd !== -errno.EAGAIN) throw cannotConnect(address, errnoText(-fd), -fd);
     if (performance.now() >= until) {
-      throw cannotConnect(address, 'its queue of connections is full and it accepts none');
+      throw cannotConnect(
+        address,
+        'its queue of connections is full and it accepts none',
+        errno.EAGAIN,
+      );
     }
     await sleep(RETRY_EVERY, undefined, { signal });
   }
@@ -98,11 +104,13 @@ async function connectTcp(
 ): Promise<number> {
   const { host, port } = shown;
   let why = 'it has no address';
+  let last = 0;
   const addresses = await resolveHost(shown, host, until, signal);
   for (const [i, address] of addresses.entries()) {
     const fd = native.tcpConnect(address, port);
     if (fd < 0) {
-      why = connectText(-fd);
+      last = -fd;
+      why = connectText(last);
       continue;
     }
     // One address that swallows everything leaves the others their share of the time.
@@ -111,9 +119,10 @@ async function connectTcp(
     if (code === 0) return fd;
     native.close(fd);
     signal?.throwIfAborted();
-    why = connectText(code);
+    last = code;
+    why = connectText(last);
   }
-  throw cannotConnect(shown, why);
+  throw cannotConnect(shown, why, last);
 }
 
 const isVsockNumber = (value: number): boolean =>
@@ -132,12 +141,12 @@ async function connectVsock(
   if (fd === -errno.EAFNOSUPPORT) {
     throw cannotConnect(address, 'this kernel has no vsock; load it with: modprobe vsock');
   }
-  if (fd < 0) throw cannotConnect(address, connectText(-fd));
+  if (fd < 0) throw cannotConnect(address, connectText(-fd), -fd);
   const code = await orClose(fd, () => connected(fd, timeLeft(until), signal));
   if (code === 0) return fd;
   native.close(fd);
   signal?.throwIfAborted();
-  throw cannotConnect(address, connectText(code));
+  throw cannotConnect(address, connectText(code), code);
 }
 
 const connectText = (code: number): string =>

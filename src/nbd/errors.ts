@@ -57,11 +57,18 @@ export function wireFromErrno(code: number): number {
  */
 export class ProtocolError extends Error {
   override readonly name = 'ProtocolError';
+  readonly code = 'ERR_NBD_PROTOCOL';
 }
 
-/** No connection came about, or the server refused the export. The message is for the user. */
+/**
+ * No connection came about, or the server refused the export. The message is one line for the user. Where the
+ * system told why, its `cause` is an `ErrnoError`: `ECONNREFUSED`.
+ */
 export class HandshakeError extends Error {
+  /** Tells the kind of error. */
   override readonly name = 'HandshakeError';
+  /** The same for those who go by codes. */
+  readonly code = 'ERR_NBD_HANDSHAKE';
 }
 
 /** What is wrong is on our side: a file, or how OpenSSL is set up. The message is no sentence about the server. */

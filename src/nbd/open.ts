@@ -162,4 +162,3 @@ function exportQuestion({ exportName }: Target): string {
     ? 'has it a default export?'
     : `has it an export named "${printable(exportName)}"?`;
 }
-

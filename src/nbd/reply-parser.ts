@@ -30,7 +30,10 @@ import { keepData, keepHole, placeOf } from './read-assembly.js';
 const MAX_ERROR_CHUNKS = 65536;
 
 /** What decides the form of replies. */
-type Agreed = Pick<NegotiatedExport, 'structuredReplies' | 'extendedHeaders' | 'allocationId' | 'contexts'>;
+type Agreed = Pick<
+  NegotiatedExport,
+  'structuredReplies' | 'extendedHeaders' | 'allocationId' | 'contexts'
+>;
 
 export class ReplyParser {
   readonly #inFlight: InFlight;
@@ -266,7 +269,8 @@ export class ReplyParser {
       this.#inFlight.remove(command);
       extentsReply.extents(extents);
     } else if (statusReply !== undefined) {
-      if (statuses === undefined) throw new ProtocolError('answered BLOCK_STATUS without an extent');
+      if (statuses === undefined)
+        throw new ProtocolError('answered BLOCK_STATUS without an extent');
       this.#inFlight.remove(command);
       statusReply.status(statuses);
     } else {

@@ -9,7 +9,10 @@ import type { Fail, Parameters, Scheme } from './uri-parameters.js';
 
 /** A URI that cannot be used. The message is for the user and names the URI. */
 export class UriError extends Error {
+  /** Tells the kind of error. */
   override readonly name = 'UriError';
+  /** The same for those who go by codes. */
+  readonly code = 'ERR_NBD_URI';
 }
 
 const FORMS =

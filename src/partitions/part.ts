@@ -13,6 +13,7 @@ export type Part =
 
 /** The disk has no such partition. The message is for the user. */
 export class PartError extends Error {
+  /** Tells the kind of error. */
   override readonly name = 'PartError';
 }
 

@@ -13,8 +13,10 @@ import type { PartitionTable } from './table.js';
 const SMALL = 512;
 const LARGE = 4096;
 
-export type SectorSize = typeof SMALL | typeof LARGE;
+/** In bytes. */
+export type SectorSize = 512 | 4096;
 
+/** What is known before of a partition table. */
 export interface ReadOptions {
   /** What the table counts in, in bytes, where that is known. Without it, it is found out. */
   readonly sectorSize?: SectorSize | undefined;

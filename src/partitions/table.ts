@@ -1,5 +1,6 @@
 /** What a partition table says, whatever scheme it is of. */
 
+/** A partition, as the table has it. */
 export interface Partition {
   /** As Linux and sgdisk count: the entry of a GPT, 1 to 4 and from 5 on (logical ones) of an MBR. */
   readonly number: number;
@@ -13,13 +14,17 @@ export interface Partition {
   readonly name: string;
 }
 
-/** In bytes. */
+/** A range of a disk. */
 export interface DiskRange {
+  /** In bytes. */
   readonly offset: bigint;
+  /** In bytes. */
   readonly length: bigint;
 }
 
+/** What a partition table says. */
 export interface PartitionTable {
+  /** Of which kind it is; `none` where there is none. */
   readonly scheme: 'gpt' | 'mbr' | 'none';
   /** What the table counts in, in bytes. */
   readonly sectorSize: number;
@@ -43,5 +48,6 @@ export interface PartitionTable {
 
 /** The disk could not be read. The message is a line for the user. */
 export class PartitionTableError extends Error {
+  /** Tells the kind of error. */
   override readonly name = 'PartitionTableError';
 }

@@ -10,6 +10,7 @@ import type { Disk } from '../../disk/disk.js';
 
 /** The disk cannot be had as it was asked for. The message is for the user. */
 export class PluginError extends Error {
+  /** Tells the kind of error. */
   override readonly name = 'PluginError';
 }
 
