@@ -9,16 +9,22 @@ import { getSystemErrorMap } from 'node:util';
  */
 export const errno = { ...constants.errno, ESHUTDOWN: 108 } as const;
 
+/** Also those that Node's own errors do not have, as EDQUOT. */
+const NAMES: ReadonlyMap<number, string> = new Map(
+  Object.entries(errno).map(([name, code]) => [code, name]),
+);
+
 /** `EIO` for 5; `error 999` for a number nobody knows. */
 export function errnoName(code: number): string {
   const known = getSystemErrorMap().get(-code);
-  return known === undefined ? `error ${code}` : known[0];
+  return known?.[0] ?? NAMES.get(code) ?? `error ${code}`;
 }
 
 /** What libuv words for programmers. */
 const WORDS: ReadonlyMap<number, string> = new Map([
   [constants.errno.EISDIR, 'it is a directory'],
   [constants.errno.EXDEV, 'it is on another file system'],
+  [constants.errno.EOPNOTSUPP, 'operation not supported'],
 ]);
 
 /** `i/o error` for 5. */

@@ -199,7 +199,7 @@ export class NbdClient implements AsyncDisposable {
    */
   async trim(length: Bytes, offset: Bytes, options: ChangeOptions = {}): Promise<void> {
     const range = this.#changeRange('trim', length, offset, options);
-    if (!this.canTrim) throw new ErrnoError(errno.ENOTSUP, 'trim');
+    if (!this.canTrim) throw notOffered('trim');
     if (range.length === 0n) return;
     const fua = this.#fua(options);
     const asked = trimDisk(this.#fitted, range.offset, range.length, { fua });
@@ -228,7 +228,7 @@ export class NbdClient implements AsyncDisposable {
    */
   async cache(length: Bytes, offset: Bytes, options: RequestOptions = {}): Promise<void> {
     const range = this.#range('cache', length, offset, options);
-    if (!this.canCache) throw new ErrnoError(errno.ENOTSUP, 'cache');
+    if (!this.canCache) throw notOffered('cache');
     if (range.length === 0n) return;
     const asked = new Promise<void>((resolve, reject) => {
       this.#nbd.cache(range.offset, range.length, {
@@ -270,7 +270,7 @@ export class NbdClient implements AsyncDisposable {
   ): AsyncGenerator<StatusAt, void> {
     const { context = BASE_ALLOCATION } = options;
     return this.#stretches('blockStatus', length, offset, options, async (at, left) => {
-      if (!this.contexts.includes(context)) throw new ErrnoError(errno.ENOTSUP, context);
+      if (!this.contexts.includes(context)) throw notOffered(context);
       const skip = at % BigInt(this.blockSizes.minimum);
       const found = await this.#status(at - skip, left + skip);
       return withoutStart(found.get(context) ?? [], skip);
@@ -343,7 +343,7 @@ export class NbdClient implements AsyncDisposable {
     const range = this.#range(what, length, offset, options);
     if (this.readOnly) throw new ErrnoError(errno.EROFS, what);
     if (options.fua === true && !this.canFua && !this.canFlush) {
-      throw new ErrnoError(errno.ENOTSUP, `${what} with fua`);
+      throw notOffered(`${what} with fua`);
     }
     return range;
   }
@@ -362,10 +362,14 @@ export class NbdClient implements AsyncDisposable {
       return await orAborted(asked, signal);
     } catch (error) {
       if (!(error instanceof ErrnoError)) throw error;
-      throw new ErrnoError(error.errno, what, this.#lost);
+      const cause = this.#lost ?? (error.cause instanceof Error ? error.cause : undefined);
+      throw new ErrnoError(error.errno, what, cause);
     }
   }
 }
+
+const notOffered = (what: string): ErrnoError =>
+  new ErrnoError(errno.ENOTSUP, what, new Error('the server does not offer it'));
 
 const min = (a: bigint, b: bigint): bigint => (a < b ? a : b);
 

@@ -115,6 +115,9 @@ const INVALIDATE_DEADLINE = 5_000;
 /** Milliseconds that a writer past the end waits at the most for the size to be mended. */
 const MEND_DEADLINE = 5_000;
 
+/** Milliseconds: as long as a timer can be. */
+const NO_DEADLINE = 2 ** 31 - 1;
+
 /** Milliseconds for a small read from which on a server is far, and how long that is waited for. */
 const FAR_LATENCY = 4;
 const FAR_PATIENCE = 30;
@@ -226,7 +229,7 @@ class DiskMount implements Mount {
     // An empty disk has nothing to write back, nor an end that the kernel could be told of.
     const writeback = this.#options.cache === 'writeback' && !readOnly && size > 0n;
     // A file in a directory has the size that LOOKUP tells.
-    const end = writeback && !isDirectory ? await this.#readEnd() : undefined;
+    const end = writeback && !isDirectory ? await this.#endUnlessAborted() : undefined;
     const far = await this.#isFar();
     const { source, signal } = this.#options;
     const fuse = this.#fuse;
@@ -274,6 +277,12 @@ class DiskMount implements Mount {
     // Without KEEP_CACHE each open starts with nothing cached: it sees what others have written.
     const keep = this.#options.exclusive || this.#fuse.kernelCache;
     return (keep ? OpenFlag.KEEP_CACHE : 0) | OpenFlag.PARALLEL_DIRECT_WRITES;
+  }
+
+  /** A disk need not answer, for which nobody waits any more after the signal. @throws its reason */
+  async #endUnlessAborted(): Promise<FileEnd | undefined> {
+    const end = await within(this.#readEnd(), NO_DEADLINE, this.#options.signal);
+    return end === TOO_LATE ? undefined : end;
   }
 
   /** The last page of the file, or what there is of it; undefined where it cannot be read. */
