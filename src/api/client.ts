@@ -308,7 +308,7 @@ export class NbdClient implements AsyncDisposable {
         const left = end - offset;
         if (left <= 0n) return;
         const cut = min(extent.length, left);
-        yield { ...extent, offset, length: cut } as T & { readonly offset: bigint };
+        yield { ...extent, offset, length: cut };
         offset += cut;
       }
     }

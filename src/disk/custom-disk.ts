@@ -91,6 +91,8 @@ const MAX_EXTENTS = 128 * 1024;
  */
 export function diskOf(functions: CustomDisk<number>): Disk;
 /** The same with offsets and sizes as bigint, for a disk that a number cannot count. */
+// In one signature, an offset whose type is not written would be of both types.
+// eslint-disable-next-line @typescript-eslint/unified-signatures
 export function diskOf(functions: CustomDisk<bigint>): Disk;
 export function diskOf(functions: CustomDisk<number> | CustomDisk<bigint>): Disk {
   if (typeof functions.size === 'bigint') {

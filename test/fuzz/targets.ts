@@ -3,6 +3,7 @@
 import type { Target } from './target.js';
 import { clientDiskTarget } from './targets/client-disk.js';
 import { clientHandshakeTarget } from './targets/client-handshake.js';
+import { clientListingTarget } from './targets/client-listing.js';
 import { clientRecoveryTarget } from './targets/client-recovery.js';
 import { clientRepliesTarget } from './targets/client-replies.js';
 import { clientSessionsTarget } from './targets/client-sessions.js';
@@ -16,6 +17,7 @@ import { uriTarget } from './targets/uri.js';
 
 export const targets: readonly Target<unknown>[] = [
   clientHandshakeTarget,
+  clientListingTarget,
   clientRepliesTarget,
   clientDiskTarget,
   clientSessionsTarget,

@@ -21,7 +21,9 @@ export class SilentServer {
     this.#folder = folder;
     const first = once(server, 'connection') as Promise<[Socket]>;
     this.connected = first.then(() => undefined);
-    this.left = first.then(async ([socket]) => void (await once(socket, 'close')));
+    this.left = first.then(async ([socket]) => {
+      await once(socket, 'close');
+    });
     server.on('connection', (socket) => {
       this.#sockets.add(socket);
       socket.on('error', () => undefined);
