@@ -32,6 +32,7 @@ const CONTENTS = [
   /^dist\/bundle\/[^/]+\.(cjs|cache)$/,
   /^prebuilds\/linux-(x64|arm64)\/tsnbdfuse\.(glibc|musl)\.node$/,
   /^native-bindings\/([^/]+\.[ch]|binding\.gyp|README\.md)$/,
+  /^examples\/[^/]+\.ts$/,
   /^man\//,
 ];
 
@@ -136,13 +137,15 @@ describe('the package', requires({ files: [join(PACKAGE_ROOT, ADDON)] }), () => 
   it('is a library', async () => {
     const program = await place.file(
       'consumer/program.mjs',
-      `import { connectDisk, mountDisk, parseNbdUri } from 'tsnbdfuse';
-       console.log(typeof connectDisk, typeof mountDisk, typeof parseNbdUri);`,
+      `import { connect, memoryDisk, mount, serve } from 'tsnbdfuse';
+       import { readDisk } from 'tsnbdfuse/disk';
+       const server = await serve(await memoryDisk(512), { on: 0 });
+       const client = await connect(server.uri);
+       console.log(client.size, (await readDisk(client.disk, 0n, 2)).length, typeof mount);
+       await client.close();
+       await server.close();`,
     );
-    assert.equal(
-      await place.ok('node', [program], { env: { PATH } }),
-      'function function function\n',
-    );
+    assert.equal(await place.ok('node', [program], { env: { PATH } }), '512n 2 function\n');
   });
 
   for (const [module, moduleResolution] of [
@@ -164,8 +167,10 @@ describe('the package', requires({ files: [join(PACKAGE_ROOT, ADDON)] }), () => 
         'consumer/tsconfig.json',
         JSON.stringify({ compilerOptions, files: ['program.mts', 'program.cts'] }),
       );
-      const use = `import { parseNbdUri, type Disk } from 'tsnbdfuse';
-        export const target: string = typeof parseNbdUri('nbd://localhost');
+      const use = `import { connect, type Disk } from 'tsnbdfuse';
+        import { fitDisk } from 'tsnbdfuse/disk';
+        export const size = async (): Promise<bigint> => (await connect('nbd://localhost')).size;
+        export const fit: (disk: Disk, most: number) => Disk = fitDisk;
         // @ts-expect-error: what is typed is not any
         export const wrong: Disk = 1;`;
       await place.file('consumer/program.mts', use);
