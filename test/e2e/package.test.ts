@@ -32,7 +32,7 @@ const CONTENTS = [
   /^dist\/bundle\/[^/]+\.(cjs|cache)$/,
   /^prebuilds\/linux-(x64|arm64)\/tsnbdfuse\.(glibc|musl)\.node$/,
   /^native-bindings\/([^/]+\.[ch]|binding\.gyp|README\.md)$/,
-  /^examples\/[^/]+\.ts$/,
+  /^examples\/[^/]+\.(ts|md)$/,
   /^man\//,
 ];
 
