@@ -26,7 +26,7 @@ export class Observation {
   readonly #command: MountCommand;
   readonly #mountpoint: Mountpoint;
   readonly #signal: SummarySignal;
-  readonly #control: ControlSocket | undefined;
+  #control: ControlSocket | undefined;
   readonly #metrics: MetricsServer | undefined;
   #live: LiveLine | undefined;
   #status: (() => MountStatus) | undefined;
@@ -41,11 +41,10 @@ export class Observation {
     this.#mountpoint = mountpoint;
     this.#signal = signal;
     this.#metrics = metrics;
-    this.#control = openControl(mountpoint);
   }
 
   /**
-   * Takes the places where it can be watched, before anything is started that would have to be ended again.
+   * Takes the address of the metrics, before anything is started that would have to be ended again.
    * @throws CommandError where metrics cannot be served as they were asked for
    */
   static async prepare(
@@ -58,6 +57,14 @@ export class Observation {
     const { MetricsServer } = await import('./metrics-server.js');
     const server = await MetricsServer.listen(metrics, mountpoint.path);
     return new Observation(command, mountpoint, signal, server);
+  }
+
+  /**
+   * Makes the control socket. Takes a millisecond or two, which is best while something else is waited for; before
+   * the mount, see `ControlSocket.open`.
+   */
+  open(): void {
+    this.#control = openControl(this.#mountpoint);
   }
 
   /** The disk is mounted. Who has connected meanwhile is answered. */

@@ -109,7 +109,10 @@ async function serveOrigin(
   const origin = await openOrigin(command);
   let session: Session | undefined;
   try {
-    const disk = await connect(origin, interruptions);
+    const connecting = connect(origin, interruptions);
+    // While the server starts.
+    place.observation.open();
+    const disk = await connecting;
     if (mountpoint.hides) {
       // The server may serve what is about to be hidden, an image of that name: what it opens from now
       // on would be the mount itself.
