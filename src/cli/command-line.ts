@@ -8,8 +8,8 @@ import { UsageError } from './errors.js';
 import type { MetricsAddress } from './metrics-address.js';
 import { parseMode } from './modes.js';
 import type { Source } from './modes.js';
-import { ALIASES, EXAMPLES, FORMS, makeProgram, patienceOf } from './options.js';
-import type { Cache, Options, Patience } from './options.js';
+import { ALIASES, EXAMPLES, FORMS, documentedOptions, makeProgram, patienceOf } from './options.js';
+import type { Cache, Options, Patience, Shell } from './options.js';
 import { splitArguments } from './split-arguments.js';
 
 export interface MountCommand {
@@ -54,7 +54,8 @@ export type CommandLine =
   | MountCommand
   | StatusCommand
   | { readonly kind: 'help'; readonly text: string }
-  | { readonly kind: 'version' };
+  | { readonly kind: 'version' }
+  | { readonly kind: 'completion'; readonly shell: Shell };
 
 export const USAGE = `usage: tsnbdfuse ${FORMS}
        tsnbdfuse --help`;
@@ -83,6 +84,7 @@ export function parseCommandLine(args: readonly string[], calledAs = 'tsnbdfuse'
   const text = asksForText(options, program);
   if (text !== undefined) return { kind: 'help', text };
   if (options.version === true) return { kind: 'version' };
+  if (options.completion !== undefined) return { kind: 'completion', shell: options.completion };
   if (options.status === true) return statusCommand(options, program, mode?.word);
   if (options.json === true) throw new UsageError('--json is for --status');
 
@@ -137,13 +139,13 @@ function statusCommand(
 /** Other texts than the help. */
 function asksForText(options: Options, program: Command): string | undefined {
   if (options.fuseHelp === true) return fuseOptionsHelp();
-  const visible = program.createHelp().visibleOptions(program);
+  const documented = documentedOptions(program);
   const list = (names: readonly (string | null | undefined)[]): string =>
     names.map((name) => (typeof name === 'string' ? `${name}\n` : '')).join('');
   if (options.longOptions === true) {
-    return list([...visible.map(({ long }) => long), ...ALIASES.keys()]);
+    return list([...documented.map(({ long }) => long), ...ALIASES.keys()]);
   }
-  return options.shortOptions === true ? list(visible.map(({ short }) => short)) : undefined;
+  return options.shortOptions === true ? list(documented.map(({ short }) => short)) : undefined;
 }
 
 function fuseOptions(texts: readonly string[]): FuseOptions {

@@ -47,6 +47,10 @@ export async function main(args: readonly string[], calledAs: string): Promise<n
       return print(`tsnbdfuse ${version()}\n`);
     case 'status':
       return runStatus(commandLine);
+    case 'completion': {
+      const { completionScript } = await import('./completion/script.js');
+      return print(completionScript(commandLine.shell));
+    }
     case 'mount':
       return runMount(commandLine);
   }

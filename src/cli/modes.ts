@@ -100,6 +100,10 @@ const MODES: ReadonlyMap<string, Mode> = new Map<string, Mode>([
   ],
 ]);
 
+/** The forms of all modes, for who lists them: the word that selects it, and a word for each that follows. */
+export const modeForms = (): readonly string[] =>
+  [...MODES].map(([word, { form }]) => form.replace(/^\S+/, word));
+
 export const isMode = (word: string): boolean => MODES.has(word);
 
 /**

@@ -22,7 +22,9 @@ Examples:
   tsnbdfuse disk.raw disk.qcow2 &
   tsnbdfuse disk.raw [ tsnbdkit memory 1G ] &
   tsnbdfuse disk.raw nbd://server.example/export &
-  fusermount3 -u disk.raw`;
+  fusermount3 -u disk.raw
+
+More options, all URIs, and recipes: man tsnbdfuse, man tsnbdfuse-recipes`;
 
 /** Second names, as nbdfuse has them. */
 export const ALIASES: ReadonlyMap<string, string> = new Map([
@@ -181,8 +183,41 @@ export interface Options {
   readonly json?: true;
   readonly version?: true;
   readonly fuseHelp?: true;
+  readonly completion?: Shell;
   readonly longOptions?: true;
   readonly shortOptions?: true;
+}
+
+/** The parts of the help. What is seldom needed is hidden from it, and told by the manual. */
+const SHOWN = 'What is shown:';
+const USE = 'How it is used:';
+const FAILURES = 'When the server fails:';
+const STATUS = 'How it does:';
+const MESSAGES = 'Messages and help:';
+
+export const SHELLS = ['bash', 'zsh', 'fish'] as const;
+export type Shell = (typeof SHELLS)[number];
+
+/** Of nbdfuse, for scripts that complete its options. */
+const INTERNAL = ['--long-options', '--short-options'];
+
+/** All that the manual tells of. */
+export function documentedOptions(program: Command): Option[] {
+  const { options } = program;
+  const help = program.createHelp().visibleOptions(program);
+  return [...new Set([...options, ...help])].filter(({ long }) => !INTERNAL.includes(long ?? ''));
+}
+
+/** In one line of the help, with what it can be, or what it is by itself. */
+function described({
+  description,
+  argChoices,
+  defaultValue,
+  defaultValueDescription,
+}: Option): string {
+  if (argChoices !== undefined) return `${description}: ${argChoices.join(', ')}`;
+  const itself = defaultValueDescription ?? (defaultValue as number | undefined);
+  return itself === undefined ? description : `${description} (default: ${itself})`;
 }
 
 export function makeProgram(): Command {
@@ -191,9 +226,11 @@ export function makeProgram(): Command {
       .usage(FORMS)
       .description('Show an NBD export, or the disk of a captive NBD server, as a local file.')
       .argument('[words...]')
+      .optionsGroup(SHOWN)
       .option('-r, --readonly', 'refuse writes')
+      .optionsGroup(USE)
       .addOption(
-        new Option('-C, --connections <n>', 'how many, if it takes several')
+        new Option('-C, --connections <n>', 'how many, if the server takes several')
           .argParser(parseConnections)
           .default(DEFAULT_CONNECTIONS),
       )
@@ -203,26 +240,27 @@ export function makeProgram(): Command {
         ),
       )
       .addOption(
-        new Option('--cache <mode>', 'use of the page cache by writes')
+        new Option('--cache <mode>', 'how writes are cached')
           .choices(CACHES)
           // It depends on the name that we are called by.
           .default(undefined, 'writeback'),
       )
       .option('-P, --pidfile <file>', 'write the process id there once mounted')
-      .option(
-        '--connect-timeout <seconds>',
-        'how long the server may take',
-        parseSeconds,
-        DEFAULT_CONNECT_TIMEOUT,
+      .optionsGroup(FAILURES)
+      .addOption(
+        new Option('--connect-timeout <seconds>', 'how long the server may take')
+          .argParser(parseSeconds)
+          .default(DEFAULT_CONNECT_TIMEOUT)
+          .hideHelp(),
       )
       .option(
         '--timeout <seconds>',
-        'how long a request may take until the server counts as lost; 0: any time',
+        'how long a request may take; 0: for ever',
         parsePatience,
         DEFAULT_TIMEOUT,
       )
       .addOption(
-        new Option('--reconnect <seconds>', 'how long a lost server is waited for, 0 or forever')
+        new Option('--reconnect <seconds>', 'how long it is waited for; 0, or forever')
           .argParser(parseReconnect)
           // Whether it was given matters.
           .default(undefined, String(DEFAULT_RECONNECT)),
@@ -230,32 +268,40 @@ export function makeProgram(): Command {
       .addOption(
         new Option('--unflushed-limit <bytes>', 'how much is kept to be sent again')
           .argParser(parseUnflushedLimit)
-          .default(undefined, '64M'),
+          .default(undefined, '64M')
+          .hideHelp(),
       )
       .option('--restart-server', 'start CMD again if it ends; it must keep its data')
+      .optionsGroup(SHOWN)
       .option('--format <format>', 'of IMAGE, as qcow2, where its name does not tell', parseFormat)
       .option('--backing', 'open the backing files that IMAGE names as well')
       .option('--partitions', 'show the partitions beside the disk')
       .option('--partition <n>', 'show this partition instead of the disk', parsePartition)
       .option('--offset <bytes>', 'show the disk from there on: 512, 10M, 1.5G', parseBytes)
       .option('--size <bytes>', 'show no more of it than that', parseWindowSize)
+      .optionsGroup(USE)
       .option('--trim', 'trim where holes are punched')
+      .optionsGroup(STATUS)
       .option('--stats', 'a live line on a terminal, and a summary at the end')
       .option('--metrics <address>', 'serve metrics: [HOST:]PORT, or a socket', parseMetricsAddress)
       .option('--status', 'show the disks that are mounted, or MOUNTPOINT')
       .option('--json', 'the same, for scripts')
+      .optionsGroup(MESSAGES)
       .option('-v, --verbose', 'trace each request, as DEBUG=tsnbdfuse:* does')
-      .option('-d, --debug', 'the same as -v')
-      .option('-s', 'accepted; there is one thread anyway')
+      .addOption(new Option('-d, --debug', 'the same as -v').hideHelp())
+      .addOption(new Option('-s', 'accepted; there is one thread anyway').hideHelp())
       .option('-V, --version', 'print the version')
       .option('--fuse-help', 'print the options of -o')
-      // For the completion of shells.
+      .addOption(
+        new Option('--completion <shell>', 'print completions for a shell').choices(SHELLS),
+      )
+      // For the completion of shells, as nbdfuse has it.
       .addOption(new Option('--long-options').hideHelp())
       .addOption(new Option('--short-options').hideHelp())
       .helpOption('--help', 'print this help')
       .addHelpText('after', EXAMPLES)
       // The default puts the words into the usage line a second time, and lists them.
-      .configureHelp({ helpWidth: 80, visibleArguments: () => [] })
+      .configureHelp({ helpWidth: 80, visibleArguments: () => [], optionDescription: described })
       .configureOutput({ writeOut: () => undefined, writeErr: () => undefined })
       .exitOverride()
   );

@@ -1,83 +1,30 @@
 /** The command `tsnbdkit`: the embedded NBD server by itself. The entry point of bin/tsnbdkit. */
 
-import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { CommanderError } from 'commander';
 import type { Disk } from '../disk/disk.js';
-import { DEFAULT_PORT, MAX_STRING } from '../nbd/constants.js';
+import { DEFAULT_PORT } from '../nbd/constants.js';
 import { plugins } from '../server/plugins/index.js';
 import type { Listener } from '../server/listen.js';
 import type { Plugin } from '../server/plugins/index.js';
 import { enableTrace, traceServer } from '../trace.js';
 import { UsageError } from './errors.js';
 import { print, say as tell, surviveClosedOutput } from './messages.js';
+import { EXTRA_HELP, makeKitProgram } from './tsnbdkit-options.js';
+import type { KitOptions } from './tsnbdkit-options.js';
 import { version } from './version.js';
 
 const USAGE = `usage: tsnbdkit [options] PLUGIN ARGUMENT
        tsnbdkit --help`;
 
-const EXTRA_HELP = `
-Plugins:
-${plugins.map(({ name, argument, help }) => `  ${`${name} ${argument}`.padEnd(13)} ${help}`).join('\n')}
-
-Sizes are written 512, 10M, 1.5G, 1T. Without -U, -p and -i, and where no socket
-is passed by socket activation, it listens on the loopback port ${DEFAULT_PORT}.
-
-Examples:
-  tsnbdkit -U /tmp/disk.sock memory 1G
-  tsnbdkit -r -p 10809 file disk.img
-  tsnbdfuse disk.raw [ tsnbdkit memory 1G ]`;
-
 /** The errors whose message is all that the user needs. By name: not all of their files are loaded. */
 const EXPECTED = new Set(['AddonError', 'CommandError', 'PluginError', 'SizeError', 'ErrnoError']);
-
-interface Options {
-  readonly unix?: string;
-  readonly port?: number;
-  readonly ipaddr?: string;
-  readonly exportname: string;
-  readonly readonly?: true;
-  readonly pidfile?: string;
-  readonly verbose?: true;
-  readonly version?: true;
-}
 
 interface ServeCommand {
   readonly plugin: Plugin;
   readonly argument: string;
-  readonly options: Options;
+  readonly options: KitOptions;
   /** Whether a listening socket was passed to us. */
   readonly activated: boolean;
-}
-
-function parsePort(text: string): number {
-  const port = /^\d{1,5}$/.test(text) ? Number(text) : Number.NaN;
-  if (!(port <= 65535)) throw new InvalidArgumentError('It is a number up to 65535.');
-  return port;
-}
-
-function parseExportName(text: string): string {
-  if (Buffer.byteLength(text) > MAX_STRING) {
-    throw new InvalidArgumentError(`It is at most ${MAX_STRING} bytes long.`);
-  }
-  return text;
-}
-
-function makeProgram(): Command {
-  return new Command('tsnbdkit')
-    .usage('[options] PLUGIN ARGUMENT')
-    .description('Serve a disk by the NBD protocol.')
-    .argument('[words...]')
-    .option('-U, --unix <socket>', 'listen on a Unix socket')
-    .option('-p, --port <port>', 'listen on a TCP port; 0 takes a free one and tells', parsePort)
-    .option('-i, --ipaddr <address>', 'listen on one address instead of loopback')
-    .option('-e, --exportname <name>', 'a name for the default export', parseExportName, '')
-    .option('-r, --readonly', 'refuse writes')
-    .option('-P, --pidfile <file>', 'write the process id there once ready')
-    .option('-v, --verbose', 'trace each request, as DEBUG=tsnbdfuse:server does')
-    .option('-V, --version', 'print the version')
-    .helpOption('--help', 'print this help')
-    .configureHelp({ helpWidth: 80, visibleArguments: () => [] })
-    .configureOutput({ writeOut: () => undefined, writeErr: () => undefined })
-    .exitOverride();
 }
 
 /**
@@ -86,7 +33,7 @@ function makeProgram(): Command {
  * @throws UsageError
  */
 function parseCommandLine(args: readonly string[]): string | ServeCommand {
-  const program = makeProgram();
+  const program = makeKitProgram();
   try {
     program.parse([...args], { from: 'user' });
   } catch (error) {
@@ -96,7 +43,7 @@ function parseCommandLine(args: readonly string[]): string | ServeCommand {
     }
     throw UsageError.from(error);
   }
-  const options = program.opts<Options>();
+  const options = program.opts<KitOptions>();
   if (options.version === true) return `tsnbdkit ${version()}\n`;
 
   const [name, argument, extra] = program.args;

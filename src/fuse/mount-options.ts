@@ -296,6 +296,12 @@ function takeOption(draft: Draft, word: string): void {
   row.take(draft, word.slice(equals + 1));
 }
 
+/** All that are for a user to choose: of each flag of mount(8) the one that changes something. */
+export const fuseOptionNames = (): string[] => [
+  ...ROWS.map(({ form }) => form.split('=', 1)[0] ?? form),
+  ...(Object.keys(FLAGS) as MountFlag[]).filter((name) => FLAGS[name][1]),
+];
+
 /** For --fuse-help: the options, one a line. */
 export function fuseOptionsHelp(): string {
   const rows = ROWS.map(({ form, help }) => `  -o ${form.padEnd(21)} ${help}`);
