@@ -11,7 +11,9 @@ need_programs $servers qemu-nbd:qemu-utils nbdkit:nbdkit nbd-server:nbd-server \
   nbdcopy:libnbd-bin openssl:openssl sgdisk:gdisk fusermount3:fuse3 fio:fio nc:netcat-openbsd \
   mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.vfat:dosfstools unshare:util-linux losetup:mount \
   ip:iproute2 nsenter:util-linux \
-  sfdisk:fdisk fdisk:fdisk parted:parted partx:util-linux python3:python3 setpriv:util-linux
+  sfdisk:fdisk fdisk:fdisk parted:parted partx:util-linux python3:python3 setpriv:util-linux \
+  man:man-db mandoc:mandoc zsh:zsh fish:fish xz:xz-utils fuser:psmisc mcopy:mtools \
+  fuse2fs:fuse2fs sshd:openssh-server ssh:openssh-client tar:tar
 
 build_project
 echo 'compiling the addons of the package'

@@ -251,7 +251,7 @@ describe('a command line that asks for words', () => {
     // What is more is for the manual alone, by hideHelp().
     assert.ok(lines.length <= 50, `${lines.length} lines`);
     for (const line of lines) assert.ok(line.length <= 80, line);
-    assert.ok(lines.some((line) => line.includes('tsnbdfuse disk.raw [ qemu-nbd -f qcow2 disk.')));
+    assert.ok(lines.some((line) => line.includes('tsnbdfuse disk.raw [ tsnbdkit memory 1G ]')));
     assert.ok(lines.some((line) => line.includes('man tsnbdfuse')));
     assert.ok(!lines.some((line) => line.includes('words')));
   });
