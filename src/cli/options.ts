@@ -284,7 +284,7 @@ export function makeProgram(): Command {
       .optionsGroup(STATUS)
       .option('--stats', 'a live line on a terminal, and a summary at the end')
       .option('--metrics <address>', 'serve metrics: [HOST:]PORT, or a socket', parseMetricsAddress)
-      .option('--status', 'show what is mounted, or MOUNTPOINT; with --json for scripts')
+      .option('--status', 'show what is mounted, or MOUNTPOINT; also --json')
       .addOption(new Option('--json', 'with --status: for scripts').hideHelp())
       .optionsGroup(MESSAGES)
       .option('-v, --verbose', 'trace each request, as DEBUG=tsnbdfuse:* does')
