@@ -84,7 +84,9 @@ bool define_io(napi_env env, napi_value exports);
 bool define_poll(napi_env env, napi_value exports);
 bool define_busy_poll(napi_env env, napi_value exports);
 bool define_socket(napi_env env, napi_value exports);
+bool define_datagram(napi_env env, napi_value exports);
 bool define_descriptor(napi_env env, napi_value exports);
+bool define_process(napi_env env, napi_value exports);
 bool define_fuse(napi_env env, napi_value exports);
 bool define_file(napi_env env, napi_value exports);
 

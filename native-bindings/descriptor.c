@@ -35,6 +35,22 @@ static napi_value duplicate(napi_env env, napi_callback_info info) {
   return make_int(env, or_errno(fcntl(fd, F_DUPFD_CLOEXEC, 0)));
 }
 
+/* dup2(fd, target) */
+static napi_value duplicate_to(napi_env env, napi_callback_info info) {
+  napi_value arguments[2];
+  int32_t fd, target;
+  int result;
+  if (!get_arguments(env, info, 2, arguments, NULL) || !get_int(env, arguments[0], &fd) ||
+      !get_int(env, arguments[1], &target)) {
+    return NULL;
+  }
+  /* EBUSY: another thread is just opening one. */
+  do {
+    result = dup2(fd, target);
+  } while (result < 0 && (errno == EINTR || errno == EBUSY));
+  return make_int(env, or_errno(result));
+}
+
 /* Sets or clears one flag: get and set are F_GETFL and F_SETFL, or those for descriptor flags. */
 static napi_value set_flag(napi_env env, napi_callback_info info, int get, int set, int flag) {
   napi_value arguments[2];
@@ -139,6 +155,7 @@ static napi_value receive_descriptor(napi_env env, napi_callback_info info) {
 
 bool define_descriptor(napi_env env, napi_value exports) {
   return define(env, exports, "close", close_descriptor) && define(env, exports, "dup", duplicate) &&
+         define(env, exports, "dup2", duplicate_to) &&
          define(env, exports, "setNonblocking", set_nonblocking) &&
          define(env, exports, "setCloseOnExec", set_close_on_exec) &&
          define(env, exports, "receiveDescriptor", receive_descriptor);

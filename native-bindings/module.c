@@ -10,7 +10,8 @@ bool define(napi_env env, napi_value exports, const char *name, napi_callback fu
 
 NAPI_MODULE_INIT() {
   if (!define_io(env, exports) || !define_poll(env, exports) || !define_socket(env, exports) ||
-      !define_busy_poll(env, exports) || !define_descriptor(env, exports) ||
+      !define_datagram(env, exports) || !define_busy_poll(env, exports) ||
+      !define_descriptor(env, exports) || !define_process(env, exports) ||
       !define_fuse(env, exports) || !define_file(env, exports)) {
     napi_throw_error(env, NULL, "the native addon could not be set up");
     return NULL;

@@ -1,5 +1,6 @@
 /* Stream sockets: listening, connecting, accepting. */
 
+#include "address.h"
 #include "common.h"
 
 #include <arpa/inet.h>
@@ -14,19 +15,13 @@
 /* It needs what sys/socket.h defines. */
 #include <linux/vm_sockets.h>
 
-struct address {
-  struct sockaddr_storage storage;
-  socklen_t length;
-};
-
 static int64_t close_and_fail(int fd) {
   int saved = errno;
   close(fd);
   return -(int64_t)saved;
 }
 
-/* A path, or an abstract name that starts with a NUL and ends where the string does. */
-static bool get_unix_address(napi_env env, napi_value value, struct address *address, int *problem) {
+bool get_unix_address(napi_env env, napi_value value, struct address *address, int *problem) {
   struct sockaddr_un *name = (struct sockaddr_un *)&address->storage;
   char path[sizeof name->sun_path + 1];
   size_t length;

@@ -13,7 +13,8 @@ need_programs $servers qemu-nbd:qemu-utils nbdkit:nbdkit nbd-server:nbd-server \
   ip:iproute2 nsenter:util-linux \
   sfdisk:fdisk fdisk:fdisk parted:parted partx:util-linux python3:python3 setpriv:util-linux \
   man:man-db mandoc:mandoc zsh:zsh fish:fish xz:xz-utils fuser:psmisc mcopy:mtools \
-  fuse2fs:fuse2fs sshd:openssh-server ssh:openssh-client tar:tar
+  fuse2fs:fuse2fs sshd:openssh-server ssh:openssh-client tar:tar mount:mount \
+  systemd-analyze:systemd
 
 build_project
 echo 'compiling the addons of the package'

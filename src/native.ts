@@ -67,11 +67,32 @@ export interface Native {
   setCloseOnExec(fd: number, on: boolean): number;
   /** A copy of a descriptor, close-on-exec. */
   dup(fd: number): number;
+  /** Puts a copy in the place of another descriptor, which is closed; not close-on-exec. */
+  dup2(fd: number, target: number): number;
+
+  /** Makes us the leader of a new session, without a terminal. -EPERM where we lead a process group. */
+  setsid(): number;
+  /** The signal that we get when the thread ends that has started us (PR_SET_PDEATHSIG); 0 for none. */
+  setParentDeathSignal(signal: number): number;
+  /**
+   * Becomes another program, as the same process; returns only where that fails. What is close-on-exec is
+   * closed, all else stays open.
+   * @param args with the name that the program sees as its own
+   * @param env `NAME=value`
+   */
+  execve(path: string, args: readonly string[], env: readonly string[]): number;
 
   /** A listening socket at a path; a leading NUL makes it abstract. */
   unixListen(path: string, backlog: number): number;
   /** Connects without waiting. -EAGAIN: the backlog is full, try again later. */
   unixConnect(path: string): number;
+  /** A Unix datagram socket without a name, to send from. */
+  unixDatagram(): number;
+  /**
+   * One datagram to the socket at a path; a leading NUL makes it abstract. -EAGAIN: its queue is full, try
+   * again later.
+   */
+  sendTo(fd: number, path: string, bytes: Uint8Array, start: number, length: number): number;
   /** A listening socket on a numeric IPv4 or IPv6 address, with SO_REUSEADDR. */
   tcpListen(address: string, port: number, backlog: number): number;
   /** Starts to connect to a numeric address, with TCP_NODELAY and keep-alive; writable when done, then ask `socketError`. */

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import {
   mkdtempSync,
@@ -244,6 +244,12 @@ describe('reading and writing', TIMED, () => {
       ['vsockConnect', 2],
       ['vsockConnect', 2n, 80],
       ['socketpair', new Uint32Array(2)],
+      ['sendTo', 0, 5, bytes, 0, 8],
+      ['sendTo', 0, '/nowhere', 'bytes', 0, 5],
+      ['dup2', 0],
+      ['execve', '/nowhere', 'sh', []],
+      ['execve', '/nowhere', ['sh', 5], []],
+      ['execve', '/nowhere', ['sh'], undefined],
       ['mount', 'none', '/nowhere', 'fuse', 0],
       ['umount', null, 0],
       ['fallocate', 0, 0, 0, 0n],
@@ -294,6 +300,7 @@ describe('reading and writing', TIMED, () => {
       ['vsockListen', 2, 2 ** 32, 1],
       ['vsockConnect', -1, 80],
       ['socketpair', new Int32Array(1)],
+      ['sendTo', 0, '/nowhere', bytes, 4, 5],
       ['lseek', 0, 2n ** 63n, 0],
       ['lockShared', 0, 0n, 2n ** 63n],
       ['truncate', '/nowhere', -(2n ** 63n) - 1n],
@@ -404,6 +411,20 @@ describe('descriptors', () => {
     } finally {
       await place.remove();
     }
+  });
+});
+
+describe('dup2', () => {
+  it('puts a copy in the place of another descriptor', () => {
+    using fds = new Descriptors();
+    const [one, other] = fds.pair();
+    const [third, fourth] = fds.pair(true);
+    assert.equal(native.dup2(one, third), third);
+    write(third, 'through the copy');
+    assert.equal(read(other), 'through the copy');
+    const byte = new Uint8Array(1);
+    assert.equal(native.read(fourth, byte, 0, 1), 0, 'what was there is closed');
+    assert.equal(native.dup2(-1, third), -errno.EBADF);
   });
 });
 
@@ -865,6 +886,110 @@ describe('Unix sockets', () => {
     write(other, 'back');
     assert.equal(read(other), 'there');
     assert.equal(read(one), 'back');
+  });
+});
+
+/** Prints each datagram that comes to an address, as a JSON text in a line. */
+const RECEIVE = `
+import json, socket, sys
+place = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+name = json.loads(sys.argv[1])
+place.bind(name.encode())
+print('bound', flush=True)
+while True:
+    print(json.dumps(place.recv(65536).decode()), flush=True)
+`;
+
+describe('Unix datagrams', { ...TIMED, ...requires({ programs: ['python3'] }) }, () => {
+  let place: Workplace;
+  before(async () => {
+    place = await Workplace.create();
+  });
+  after(() => place.remove());
+
+  const send = (fd: number, path: string, text: string): number => {
+    const bytes = Buffer.from(`--${text}--`);
+    return native.sendTo(fd, path, bytes, 2, bytes.length - 4);
+  };
+
+  for (const [kind, name] of [
+    ['a path', () => place.join('datagrams')],
+    ['an abstract name', () => `\0tsnbdfuse ${randomUUID()}`],
+  ] as const) {
+    it(`go to ${kind}, each for itself`, async () => {
+      using fds = new Descriptors();
+      const path = name();
+      const receiver = place.start('python3', ['-u', '-c', RECEIVE, JSON.stringify(path)]);
+      await until('it is bound', () => receiver.stdout.includes('bound'));
+      const fd = fds.own(native.unixDatagram());
+      assert.equal(flagsOf(fd) & O_CLOEXEC, O_CLOEXEC);
+      assert.equal(send(fd, path, 'READY=1\nSTATUS=é'), 17);
+      assert.equal(send(fd, path, 'two'), 3);
+      await until('both are there', () => receiver.stdout.includes('two'));
+      assert.equal(receiver.stdout, 'bound\n"READY=1\\nSTATUS=\\u00e9"\n"two"\n');
+      process.kill(receiver.pid);
+      await receiver.ended;
+      assert.equal(send(fd, path, 'three'), -errno.ECONNREFUSED);
+    });
+  }
+
+  it('are not waited for, nor sent to what is none', () => {
+    using fds = new Descriptors();
+    const fd = fds.own(native.unixDatagram());
+    assert.equal(send(fd, place.join('nobody'), 'x'), -errno.ENOENT);
+    assert.equal(send(fd, '', 'x'), -errno.EINVAL);
+    assert.equal(send(fd, 'x'.repeat(200), 'x'), -errno.ENAMETOOLONG);
+    fds.own(native.unixListen(place.join('stream'), 1));
+    assert.equal(send(fd, place.join('stream'), 'x'), -errno.EPROTOTYPE);
+  });
+});
+
+describe('the process', TIMED, () => {
+  const inNode = (script: string): string =>
+    execFileSync(
+      process.execPath,
+      ['-e', `const native = require(${JSON.stringify(ADDON)}); ${script}`],
+      { encoding: 'utf8', env: { PATH: process.env['PATH'] } },
+    );
+
+  it('becomes another program, with the arguments and the environment it is given', () => {
+    const words = ['sh', '-c', 'echo "$$ $1,$2 $A ${PATH:-none}"', 'x', 'é  b', ''];
+    const said = inNode(
+      `require('fs').writeSync(1, process.pid + ' ');
+       native.setCloseOnExec(1, false);
+       native.execve('/bin/sh', ${JSON.stringify(words)}, ['A=5', 'PATH=']);`,
+    );
+    const [before, after, ...rest] = said.split(' ');
+    assert.equal(before, after);
+    assert.equal(rest.join(' '), 'é  b, 5 none\n');
+  });
+
+  it('goes on where it cannot', () => {
+    assert.equal(native.execve('/nowhere', [], []), -errno.ENOENT);
+    assert.equal(native.execve('/bin/sh', ['a\0b'], []), -errno.EINVAL);
+    assert.equal(native.execve('/tmp', ['x'], ['A=\0']), -errno.EINVAL);
+  });
+
+  it('hears of the death of its parent, if it wants to', async () => {
+    const addon = `require(${JSON.stringify(ADDON)})`;
+    const wait = `setInterval(() => undefined, 1000)`;
+    const child = `
+      process.on('SIGHUP', () => { require('fs').writeSync(1, 'heard'); process.exit(); });
+      if (${addon}.setParentDeathSignal(1) === 0) require('fs').writeSync(1, 'set '); ${wait};`;
+    const parent = spawn('sh', ['-c', '"$@" & wait', 'sh', process.execPath, '-e', child]);
+    let said = '';
+    parent.stdout.setEncoding('utf8').on('data', (text: string) => (said += text));
+    await until('it is set', () => said === 'set ');
+    parent.kill('SIGKILL');
+    await until('it has heard', () => said === 'set heard');
+    assert.equal(native.setParentDeathSignal(1000), -errno.EINVAL);
+  });
+
+  it('leaves its session once', () => {
+    const script = `const stat = () => require('fs').readFileSync('/proc/self/stat', 'latin1').split(' ');
+      const first = native.setsid();
+      console.log(first === process.pid, stat()[5] === String(process.pid), native.setsid());`;
+    assert.equal(inNode(script), `true true ${-errno.EPERM}\n`);
   });
 });
 

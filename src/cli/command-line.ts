@@ -8,7 +8,15 @@ import { UsageError } from './errors.js';
 import type { MetricsAddress } from './metrics-address.js';
 import { parseMode } from './modes.js';
 import type { Source } from './modes.js';
-import { ALIASES, EXAMPLES, FORMS, documentedOptions, makeProgram, patienceOf } from './options.js';
+import {
+  ALIASES,
+  EXAMPLES,
+  FIRST_READY_FD,
+  FORMS,
+  documentedOptions,
+  makeProgram,
+  patienceOf,
+} from './options.js';
 import type { Cache, Options, Patience, Shell } from './options.js';
 import { splitArguments } from './split-arguments.js';
 
@@ -23,6 +31,12 @@ export interface MountCommand {
   readonly connections: number;
   readonly fuse: FuseOptions;
   readonly pidfile: string | undefined;
+  /** Go into the background once it is mounted. */
+  readonly daemon: boolean;
+  /** Where a daemon tells what happens; undefined: in the system's log. */
+  readonly log: string | undefined;
+  /** Told once it is mounted. */
+  readonly readyFd: number | undefined;
   /** Milliseconds. */
   readonly connectTimeout: number;
   readonly patience: Patience;
@@ -100,6 +114,7 @@ export function parseCommandLine(args: readonly string[], calledAs = 'tsnbdfuse'
     connections: options.connections,
     fuse,
     pidfile: options.pidfile,
+    ...background(options, source),
     connectTimeout: options.connectTimeout * 1000,
     patience: patienceOf(options, canReconnect(source, options)),
     restartServer,
@@ -172,6 +187,24 @@ function canReconnect(source: Source, { reconnect, restartServer }: Options): bo
       ? '--reconnect needs --restart-server, for a server that keeps its data'
       : '--reconnect: a socket that we inherit cannot be connected again',
   );
+}
+
+/** @throws UsageError for what cannot be together */
+function background(
+  { daemon, log, readyFd }: Options,
+  source: Source,
+): Pick<MountCommand, 'daemon' | 'log' | 'readyFd'> {
+  if (log !== undefined && daemon !== true) {
+    throw new UsageError('--log is for --daemon; in the foreground redirect standard error');
+  }
+  if (log === '') throw new UsageError('--log: the name of the file is an empty word');
+  if (source.kind === 'fd') {
+    if (source.fd === readyFd) throw new UsageError(`--fd and --ready-fd are both ${readyFd}`);
+    if (daemon === true && source.fd < FIRST_READY_FD) {
+      throw new UsageError(`--fd ${source.fd}: a daemon has no standard streams of its user`);
+    }
+  }
+  return { daemon: daemon === true, log, readyFd };
 }
 
 /** What of the disk is shown: one choice only. */

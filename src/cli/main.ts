@@ -3,10 +3,15 @@
 import { enableTrace } from '../trace.js';
 import { parseCommandLine, USAGE } from './command-line.js';
 import type { CommandLine, MountCommand, StatusCommand } from './command-line.js';
+import type { Daemon } from './daemon.js';
+import { launchedDaemon } from './daemon-output.js';
 import { InternalError, Interrupted, UsageError } from './errors.js';
 import { print, say, surviveClosedOutput } from './messages.js';
+import { helperStatus, isMountHelper, parseMountHelper } from './mount-helper.js';
+import { takeServiceEnvironment } from './service-environment.js';
 import { Interruptions } from './signals.js';
 import { SummarySignal } from './summary-signal.js';
+import { Supervisors } from './supervisors.js';
 import { checkSurroundings } from './surroundings.js';
 import { version } from './version.js';
 
@@ -30,16 +35,37 @@ const EXPECTED = new Set([
  * @returns the exit status; never rejects
  */
 export async function main(args: readonly string[], calledAs: string): Promise<number> {
-  surviveClosedOutput();
+  const daemon =
+    launchedDaemon === undefined ? undefined : (await import('./daemon.js')).Daemon.begin();
+  const forMount = isMountHelper(args, calledAs);
+  const status = await answer(args, calledAs, forMount, daemon);
+  const told = forMount ? helperStatus(status) : status;
+  await daemon?.end();
+  return told;
+}
+
+async function answer(
+  args: readonly string[],
+  calledAs: string,
+  forMount: boolean,
+  daemon: Daemon | undefined,
+): Promise<number> {
   let commandLine: CommandLine;
   try {
-    commandLine = parseCommandLine(args, calledAs);
+    commandLine = forMount ? parseMountHelper(args) : parseCommandLine(args, calledAs);
+    if (commandLine.kind === 'mount' && commandLine.daemon && daemon === undefined) {
+      // Before our streams are touched: what Node does to them would stay.
+      const { becomeLauncher } = await import('./launcher.js');
+      return becomeLauncher(args, forMount, descriptorsOf(commandLine));
+    }
   } catch (error) {
+    surviveClosedOutput();
     if (!(error instanceof UsageError)) return await reportError(error);
     say(error.message);
-    process.stderr.write(`${USAGE}\n`);
+    if (!forMount) process.stderr.write(`${USAGE}\n`);
     return 2;
   }
+  surviveClosedOutput();
   switch (commandLine.kind) {
     case 'help':
       return print(commandLine.text);
@@ -52,7 +78,7 @@ export async function main(args: readonly string[], calledAs: string): Promise<n
       return print(completionScript(commandLine.shell));
     }
     case 'mount':
-      return runMount(commandLine);
+      return runMount(commandLine, daemon);
   }
 }
 
@@ -66,11 +92,19 @@ async function runStatus(command: StatusCommand): Promise<number> {
   }
 }
 
-async function runMount(command: MountCommand): Promise<number> {
+/** Those that the user gives us. */
+function descriptorsOf({ source, readyFd }: MountCommand): number[] {
+  return [
+    ...(source.kind === 'fd' ? [source.fd] : []),
+    ...(readyFd === undefined ? [] : [readyFd]),
+  ];
+}
+
+async function runMount(command: MountCommand, daemon: Daemon | undefined): Promise<number> {
   if (command.verbose) enableTrace();
   const interruptions = new Interruptions();
   const summaries = new SummarySignal();
-  const status = await mountAndServe(command, interruptions, summaries);
+  const status = await mountAndServe(command, interruptions, summaries, daemon);
   // Of what went wrong at the very end nobody else has told.
   const left = interruptions.close();
   return left === undefined ? status : Math.max(status, await reportError(left));
@@ -80,14 +114,20 @@ async function mountAndServe(
   command: MountCommand,
   interruptions: Interruptions,
   summaries: SummarySignal,
+  daemon: Daemon | undefined,
 ): Promise<number> {
+  const service = takeServiceEnvironment(process.env);
+  let supervisors: Supervisors | undefined;
   try {
     checkSurroundings();
+    supervisors = await Supervisors.open(command, interruptions, daemon, service);
     // Only now: a mistake in the command line, or a call for help, is answered without it.
     const { serve } = await import('./serve.js');
-    return await serve(command, interruptions, summaries);
+    return await serve(command, interruptions, summaries, supervisors);
   } catch (error) {
     return await reportError(error);
+  } finally {
+    supervisors?.close();
   }
 }
 

@@ -5,7 +5,7 @@ import { isatty } from 'node:tty';
 import { errorText } from '../errno.js';
 
 /** Control characters, which a file name or a server may bring along, would break the line. */
-function oneLine(text: string): string {
+export function oneLine(text: string): string {
   return text.replace(/\s*\n\s*/g, ' ').replace(/[\p{Cc}\p{Zl}\p{Zp}]/gu, '?');
 }
 

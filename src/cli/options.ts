@@ -98,6 +98,17 @@ function parseConnections(text: string): number {
   return connections;
 }
 
+/** Those before are the standard streams, where other things are said. */
+export const FIRST_READY_FD = 3;
+
+function parseReadyFd(text: string): number {
+  const fd = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
+  if (!(fd >= FIRST_READY_FD && fd <= 0x7fffffff)) {
+    throw new InvalidArgumentError(`It is a file descriptor from ${FIRST_READY_FD} on.`);
+  }
+  return fd;
+}
+
 function parsePartition(text: string): number {
   const partition = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
   if (!(partition >= 1)) {
@@ -163,6 +174,9 @@ export interface Options {
   readonly connections: number;
   readonly o?: readonly string[];
   readonly pidfile?: string;
+  readonly daemon?: true;
+  readonly log?: string;
+  readonly readyFd?: number;
   readonly connectTimeout: number;
   readonly timeout: number;
   readonly reconnect?: number | 'forever';
@@ -246,6 +260,15 @@ export function makeProgram(): Command {
           .default(undefined, 'writeback'),
       )
       .option('-P, --pidfile <file>', 'write the process id there once mounted')
+      .option('--daemon', 'go into the background once mounted')
+      .addOption(
+        new Option('--log <file>', 'its messages then; to the system log if not given').hideHelp(),
+      )
+      .addOption(
+        new Option('--ready-fd <n>', 'write a newline there once mounted')
+          .argParser(parseReadyFd)
+          .hideHelp(),
+      )
       .optionsGroup(FAILURES)
       .addOption(
         new Option('--connect-timeout <seconds>', 'how long the server may take')

@@ -149,7 +149,7 @@ async function refuseLiving(pid: number | undefined): Promise<void> {
 }
 
 /** By which name it was called, behind the interpreter. */
-const COMMANDS = new Set(['tsnbdfuse', 'nbdfuse']);
+const COMMANDS = new Set(['tsnbdfuse', 'nbdfuse', 'mount.fuse.tsnbdfuse']);
 const WORDS_BEFORE = 3;
 
 async function isMounting(pid: number): Promise<boolean> {

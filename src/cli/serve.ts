@@ -26,6 +26,7 @@ import type { Origin, Urgency } from './origin.js';
 import { Pidfile } from './pidfile.js';
 import type { Interruptions } from './signals.js';
 import type { SummarySignal } from './summary-signal.js';
+import type { Supervisors } from './supervisors.js';
 
 /** Milliseconds for the requests that are in flight when the disk is closed: reads that nobody waits for. */
 const CLOSE_DEADLINE = 3_000;
@@ -68,6 +69,7 @@ export async function serve(
   command: MountCommand,
   interruptions: Interruptions,
   summaries: SummarySignal,
+  supervisors: Supervisors,
 ): Promise<number> {
   checkInherited(command.source);
   // In the order of their cost; the server is not started before all that can fail without it is known.
@@ -87,7 +89,11 @@ export async function serve(
   }
   const observation = await Observation.prepare(command, mountpoint, summaries);
   try {
-    return await serveOrigin(command, { mountpoint, pidfile, observation }, interruptions);
+    return await serveOrigin(
+      command,
+      { mountpoint, pidfile, observation, supervisors },
+      interruptions,
+    );
   } finally {
     await observation.close();
   }
@@ -98,6 +104,7 @@ interface Place {
   readonly mountpoint: Mountpoint;
   readonly pidfile: Pidfile | undefined;
   readonly observation: Observation;
+  readonly supervisors: Supervisors;
 }
 
 async function serveOrigin(
@@ -178,6 +185,7 @@ class Session {
   readonly #disk: NbdDisk;
   readonly #pidfile: Pidfile | undefined;
   readonly #observation: Observation;
+  readonly #supervisors: Supervisors;
   /** The sentence about a server that died, and the line made of it; undefined while it lives. */
   #loss: Promise<string> | undefined;
   #report: Promise<void> | undefined;
@@ -189,7 +197,7 @@ class Session {
 
   constructor(
     command: MountCommand,
-    { mountpoint, pidfile, observation }: Place,
+    { mountpoint, pidfile, observation, supervisors }: Place,
     origin: Origin,
     disk: NbdDisk,
   ) {
@@ -199,6 +207,7 @@ class Session {
     this.#disk = disk;
     this.#pidfile = pidfile;
     this.#observation = observation;
+    this.#supervisors = supervisors;
     disk.onLost = (reason) => {
       if (this.gaveUp) return;
       this.#loss = origin.explainLoss(reason);
@@ -217,8 +226,17 @@ class Session {
     return this.#mountpoint.shownFile;
   }
 
+  /** For supervisors. */
+  get #state(): string {
+    const { name } = this.#origin;
+    return this.#disk.isDown
+      ? `${name} is lost, and waited for`
+      : `${name} is shown as ${this.#shown}`;
+  }
+
   async #reportLoss(loss: Promise<string>): Promise<void> {
     const what = await loss;
+    this.#supervisors.status(`${what}; ${this.#shown} gives I/O errors`);
     say(
       this.#mounted
         ? `${what}; ${this.#shown} now gives I/O errors: unmount it with: ${unmountCommand(this.#mountpoint.shown)}`
@@ -230,11 +248,16 @@ class Session {
     try {
       await this.#checkDisk();
       const mount = await this.#mountUnlessAsked(interruptions);
-      this.#disk.onDown = () => void this.#hurryWhenUnmounted(mount);
+      this.#disk.onDown = () => {
+        this.#supervisors.status(this.#state);
+        void this.#hurryWhenUnmounted(mount);
+      };
+      this.#disk.onUp = () => this.#supervisors.status(this.#state);
       try {
         // Before the pidfile: who waits for that may ask at once.
         await this.#observation.begin({ mount, disk: this.#disk, origin: this.#origin });
         await this.#pidfile?.write();
+        await this.#supervisors.ready(this.#state);
         return await this.#untilEnd(mount, interruptions);
       } catch (error) {
         const over = mount.unmount({ lazy: true }).then(() => mount.ended);
@@ -243,6 +266,7 @@ class Session {
       } finally {
         this.#mounted = false;
         this.#pidfile?.remove();
+        await this.#supervisors.stopping();
       }
     } finally {
       if (this.gaveUp || this.#hangs) this.#disk.abort();

@@ -50,6 +50,11 @@ export class Interruptions {
     }
   }
 
+  /** The signal that nobody has taken yet, if there is one. */
+  get pendingSignal(): NodeJS.Signals | undefined {
+    return this.#queue.find((interruption) => interruption.kind === 'signal')?.signal;
+  }
+
   /** Drops the oldest one. */
   take(): void {
     this.#queue.shift();

@@ -4,6 +4,7 @@ import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
+import { childOutput, passOn } from '../child-output.js';
 import type { Exit } from './exit.js';
 
 export interface SpawnOptions {
@@ -45,18 +46,25 @@ export function spawnDetached(
 ): Spawned {
   try {
     const child = spawn(file, args, {
-      stdio: [input ?? 'ignore', output, error, ...descriptors],
+      stdio: [input ?? 'ignore', ...[output, error].map(inherited), ...descriptors],
       env,
       detached: true,
     });
-    const errors = child.stderr ?? undefined;
-    if (errors instanceof Socket) errors.unref();
+    passOn(child.stdout);
+    // Somebody else reads it where a pipe was asked for.
+    const errors = error === 'pipe' ? (child.stderr ?? undefined) : undefined;
+    if (errors === undefined) passOn(child.stderr);
+    else if (errors instanceof Socket) errors.unref();
     return { pid: child.pid, errors, exited: ending(child) };
   } catch (problem) {
     // An argument that no program can be given, and what Node does not tell by an event.
     return { pid: undefined, exited: Promise.resolve(failed(problem)) };
   }
 }
+
+const inherited = (
+  output: SpawnOptions['output' | 'error'],
+): 'ignore' | 'inherit' | 'pipe' | number => (output === 'inherit' ? childOutput() : output);
 
 function ending(child: ChildProcess): Promise<Ending> {
   return new Promise((resolve) => {

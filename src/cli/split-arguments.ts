@@ -59,7 +59,7 @@ function longOption(arg: string, program: Command, aliases: ReadonlyMap<string, 
   if (value !== '' && isMode(name)) {
     throw new UsageError(`${name} takes its words apart: ${name} ${value.slice(1)}`);
   }
-  const known = names.includes(name) ? [name] : names.filter((one) => one.startsWith(name));
+  const known = names.includes(name) ? [name] : meantBy(name, names);
   const meant = new Set(known.map((one) => aliases.get(one) ?? one));
   if (meant.size > 1) {
     throw new UsageError(`${name} can be ${[...new Set(known)].sort().join(' or ')}`);
@@ -67,6 +67,15 @@ function longOption(arg: string, program: Command, aliases: ReadonlyMap<string, 
   const [full] = meant;
   // What is not known at all is the option parser's to tell, which finds names that are similar.
   return full === undefined ? arg : full + value;
+}
+
+/** What nbdfuse has not is not in the way of its short forms: `--read` is --readonly. */
+const YIELDING: ReadonlySet<string> = new Set(['--ready-fd']);
+
+function meantBy(name: string, names: readonly string[]): string[] {
+  const all = names.filter((one) => one.startsWith(name));
+  const first = all.filter((one) => !YIELDING.has(one));
+  return first.length > 0 ? first : all;
 }
 
 function longNames(program: Command): string[] {

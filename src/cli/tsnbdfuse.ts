@@ -1,5 +1,7 @@
 /** The entry point of bin/tsnbdfuse. */
 
+// Before all others: some of them look at the standard streams when they are loaded.
+import './daemon-output.js';
 import { basename } from 'node:path';
 import { traceMain } from '../trace.js';
 import { main } from './main.js';

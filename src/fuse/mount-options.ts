@@ -176,8 +176,8 @@ const NO_EFFECT: readonly (string | RegExp)[] = [
   'noauto_cache',
   'no_rofd_flush',
   /^(no)?(diratime|relatime|strictatime|lazytime|iversion|mand)$/,
-  /^(defaults|auto|noauto|nofail|_netdev|(no)?(user|users|owner|group))$/,
-  /^(x-|comment=)/,
+  /^(defaults|auto|noauto|nofail|_r?netdev|(no)?(user|users|owner|group))$/,
+  /^([xX]-|comment=|user=|u?helper=)/,
 ];
 
 const LISTED = 'see --fuse-help for those there are';

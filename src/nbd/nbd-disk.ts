@@ -164,6 +164,11 @@ export class NbdDisk implements Disk {
     this.#link.onDown = told;
   }
 
+  /** Called whenever it is back after that. */
+  set onUp(told: (() => void) | undefined) {
+    this.#link.onUp = told;
+  }
+
   /** The server is lost, and waited for. */
   get isDown(): boolean {
     return this.#link.isDown;

@@ -47,6 +47,8 @@ export interface Recovered {
   send(command: KeptCommand): boolean;
   /** The server is lost, and waited for. */
   down(): void;
+  /** It is back. */
+  up(): void;
   /** It is of no more use. @param reason the end of a sentence about the server */
   end(reason: string): void;
 }
@@ -377,6 +379,7 @@ export class Recovery {
     const requests = replayed + this.#held.length;
     this.#sendHeld();
     this.#progress.restored(requests);
+    this.#disk.up();
     if (this.unflushed.full) this.#flushInBackground();
   }
 

@@ -59,6 +59,8 @@ export class ServerLink {
   #onLost: ((reason: string) => void) | undefined;
   /** Called whenever the server is lost and waited for. */
   onDown: (() => void) | undefined;
+  /** Called whenever it is back. */
+  onUp: (() => void) | undefined;
 
   /** @param hasCache what is answered may be gone with the server, until it is flushed */
   constructor(
@@ -79,6 +81,7 @@ export class ServerLink {
       },
       send: (command) => this.#send(command),
       down: () => this.onDown?.(),
+      up: () => this.onUp?.(),
       end: (reason) => this.#end(reason),
     });
     this.#refill = new Refill(recovery.open, {

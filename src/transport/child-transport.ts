@@ -3,6 +3,7 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { childOutput, passOn } from '../child-output.js';
 import { TOO_LATE, within } from '../deadline.js';
 import { checkResult } from '../errno.js';
 import { native } from '../native.js';
@@ -48,8 +49,9 @@ export class ChildTransport extends FdTransport {
     let child: ChildProcess | undefined;
     try {
       child = spawn('/bin/sh', ['-c', BECOME_PROGRAM, 'sh', file, ...args], {
-        stdio: [theirs, theirs, 'inherit'],
+        stdio: [theirs, theirs, childOutput()],
       });
+      passOn(child.stderr);
       if (child.pid === undefined) {
         const [error] = (await once(child, 'error')) as [Error];
         throw error;

@@ -26,6 +26,9 @@ describe('a command line that says what to mount', () => {
     connections: 4,
     fuse: NO_FUSE_OPTIONS,
     pidfile: undefined,
+    daemon: false,
+    log: undefined,
+    readyFd: undefined,
     connectTimeout: 10_000,
     patience: {
       timeout: 30_000,

@@ -39,7 +39,14 @@ class Server {
     this.recovery = new Recovery(
       AGREED,
       { ...options, report: never },
-      { connect: never, admit: never, down: never, end: never, send: (kept) => this.send(kept) },
+      {
+        connect: never,
+        admit: never,
+        down: never,
+        up: never,
+        end: never,
+        send: (kept) => this.send(kept),
+      },
     );
     this.#inFlight = new InFlight(this.recovery.unflushed);
   }

@@ -1,0 +1,205 @@
+/** `--ready-fd`, and the protocol of a service manager. */
+
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { closeSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { Socket } from 'node:net';
+import { afterEach, beforeEach, describe, it } from 'node:test';
+import { native } from '../../src/native.js';
+import { Datagrams } from '../support/datagrams.js';
+import { TSNBDFUSE, Workplace, until } from '../support/mounts.js';
+import { startTsnbdkit } from '../support/real-servers.js';
+import { requires } from '../support/requires.js';
+
+const MEMORY = ['[', 'tsnbdkit', 'memory', '4M', ']'];
+
+/** A stream of which the other end is for somebody else. */
+class Stream {
+  text = '';
+  hasEnded = false;
+  readonly theirs: number;
+
+  constructor() {
+    const ends = new Int32Array(2);
+    assert.equal(native.socketpair(ends), 0);
+    const [ours = -1, theirs = -1] = ends;
+    this.theirs = theirs;
+    new Socket({ fd: ours, readable: true, writable: false })
+      .setEncoding('utf8')
+      .on('data', (text: string) => (this.text += text))
+      .on('end', () => (this.hasEnded = true))
+      .on('error', () => (this.hasEnded = true));
+  }
+
+  /** Once it was given to somebody. */
+  given(): void {
+    closeSync(this.theirs);
+  }
+}
+
+describe(
+  'readiness',
+  requires({ root: true, fuse: true, programs: ['fusermount3', 'python3'] }),
+  () => {
+    let place: Workplace;
+    beforeEach(async () => {
+      place = await Workplace.create();
+      await place.file('disk.raw');
+    });
+    afterEach(async () => {
+      try {
+        await place.nothingLeft();
+      } finally {
+        await place.remove();
+      }
+    });
+
+    for (const options of [[], ['--daemon'], ['-P', 'pid', '--daemon']]) {
+      it(`is a newline on --ready-fd, which is closed then: ${options.join(' ')}`, async () => {
+        const stream = new Stream();
+        const words = [...options, '--ready-fd', '3', 'disk.raw', ...MEMORY];
+        const running = place.start(TSNBDFUSE, words, { descriptors: [stream.theirs] });
+        stream.given();
+        // The server lives, and does not hold it.
+        await until('it is closed', () => stream.hasEnded);
+        assert.equal(stream.text, '\n');
+        assert.equal(await place.ok('stat', ['-c', '%s', 'disk.raw']), '4194304\n');
+        await place.ok('fusermount3', ['-u', 'disk.raw']);
+        assert.equal((await running.ended).status, 0);
+      });
+    }
+
+    it('does not come where nothing is mounted', async () => {
+      const stream = new Stream();
+      const words = ['--ready-fd', '3', 'disk.raw', '[', 'false', ']'];
+      const running = place.start(TSNBDFUSE, words, { descriptors: [stream.theirs] });
+      stream.given();
+      assert.equal((await running.ended).status, 1);
+      await until('it is closed', () => stream.hasEnded);
+      assert.equal(stream.text, '');
+    });
+
+    it('goes to a pipe whose reader is gone, and the mount stays', async () => {
+      const script = `"$@" 9>&1 >/dev/null | :`;
+      const words = ['-c', script, 'sh', TSNBDFUSE, '--ready-fd', '9', '-P', 'pid', 'disk.raw'];
+      const running = place.start('sh', [...words, ...MEMORY]);
+      await until('it is mounted', async () => (await place.mounts()).length > 0);
+      await until('it is told', () => running.stderr.includes('\n'));
+      assert.equal(running.stderr, 'tsnbdfuse: --ready-fd 9: broken pipe\n');
+      await place.ok('fusermount3', ['-u', 'disk.raw']);
+      await running.ended;
+    });
+
+    for (const [what, script] of [
+      ['is not open', '"$@"'],
+      ['is open for reading only', '"$@" 9</dev/null'],
+      ['is a directory', '"$@" 9<.'],
+    ] as const) {
+      it(`is refused where the descriptor ${what}`, async () => {
+        const words = ['-c', script, 'sh', TSNBDFUSE, '--ready-fd', '9', 'disk.raw', ...MEMORY];
+        const { status, stderr } = await place.run('sh', words);
+        assert.equal(status, 1);
+        assert.match(stderr, /^tsnbdfuse: --ready-fd 9: it is not open.*inherit\n$/);
+      });
+    }
+
+    it('is not told on a descriptor of Node', async () => {
+      for (let fd = 3; fd < 24; fd++) {
+        const args = ['--ready-fd', String(fd), 'disk.raw', '[', 'false', ']'];
+        const { stderr } = await place.tsnbdfuse(args);
+        assert.match(stderr, new RegExp(`^tsnbdfuse: --ready-fd ${fd}: it is not open`));
+      }
+    });
+
+    for (const [kind, name] of [
+      ['a path', () => place.join('notify')],
+      ['an abstract name', () => `@tsnbdfuse-${randomUUID()}`],
+    ] as const) {
+      it(`is told to a service manager at ${kind}, with all that follows`, async () => {
+        const socket = name();
+        const manager = await Datagrams.receive(place, socket);
+        const server = await startTsnbdkit(['memory', '4M']);
+        try {
+          const uri = `nbd+unix:///?socket=${server.socketPath}`;
+          const running = place.start(TSNBDFUSE, ['-P', 'pid', 'disk.raw', uri], {
+            env: { NOTIFY_SOCKET: socket, WATCHDOG_USEC: '200000' },
+          });
+          await manager.until('it is ready', (message) => message.startsWith('READY=1\n'));
+          const well = `STATUS=${uri} is shown as disk.raw`;
+          assert.ok(manager.all.includes(`READY=1\n${well}`));
+          await manager.until('it lives', (message) => message === 'WATCHDOG=1');
+
+          await server.kill();
+          const lost = `STATUS=${uri} is lost, and waited for`;
+          await manager.until('it is lost', (message) => message === lost);
+          const again = await server.again();
+          try {
+            await manager.until('it is back', (message) => message === well);
+            await place.ok('fusermount3', ['-u', 'disk.raw']);
+            assert.equal((await running.ended).status, 0);
+          } finally {
+            await again.stop();
+          }
+          await manager.until('it is over', (message) => message === 'STOPPING=1');
+          const events = manager.all.filter((message) => message !== 'WATCHDOG=1');
+          assert.deepEqual(events, [`READY=1\n${well}`, lost, well, 'STOPPING=1']);
+        } finally {
+          await server.stop();
+          await manager.close();
+        }
+      });
+    }
+
+    it('is told with the process that is to be watched, where that is another one', async () => {
+      const socket = place.join('notify');
+      const manager = await Datagrams.receive(place, socket);
+      try {
+        const words = ['--daemon', '-P', 'pid', 'disk.raw', ...MEMORY];
+        const env = { NOTIFY_SOCKET: socket, WATCHDOG_USEC: '2000', WATCHDOG_PID: '1' };
+        assert.equal((await place.tsnbdfuse(words, { env })).status, 0);
+        const pid = (await readFile(place.join('pid'), 'utf8')).trim();
+        const expected = `READY=1\nSTATUS=server tsnbdkit is shown as disk.raw\nMAINPID=${pid}`;
+        await manager.until('it is ready', (message) => message === expected);
+        for (const [other, command] of await place.processes()) {
+          if (other === Number(pid) || command.startsWith('python3')) continue;
+          const environment = await readFile(`/proc/${other}/environ`, 'latin1');
+          assert.ok(!/NOTIFY_SOCKET|WATCHDOG/.test(environment), command);
+        }
+        await place.ok('fusermount3', ['-u', 'disk.raw']);
+        await manager.until('it is over', (message) => message === 'STOPPING=1');
+        assert.ok(!manager.all.includes('WATCHDOG=1'), 'the watchdog is for another process');
+      } finally {
+        await manager.close();
+      }
+    });
+
+    it('is no reason to fail where the service manager is not there', async () => {
+      for (const [socket, message] of [
+        [place.join('nobody'), 'the service manager could not be told: no such file or directory'],
+        ['vsock:2:1', 'NOTIFY_SOCKET=vsock:2:1: address family not supported'],
+      ] as const) {
+        const mounted = await place.mount(['disk.raw', ...MEMORY], {
+          env: { NOTIFY_SOCKET: socket },
+        });
+        const { status, stderr } = await mounted.unmount('disk.raw');
+        assert.deepEqual([status, stderr], [0, `tsnbdfuse: ${message}\n`]);
+      }
+    });
+
+    it('ends a mount that a signal was for, and tells nobody that it is there', async () => {
+      const stream = new Stream();
+      const words = ['--ready-fd', '3', '--connect-timeout', '60', 'disk.raw'];
+      const server = ['[', 'sh', '-c', 'echo waiting >&2; exec sleep 60', ']'];
+      const running = place.start(TSNBDFUSE, [...words, ...server], {
+        descriptors: [stream.theirs],
+      });
+      stream.given();
+      await until('the server waits', () => running.stderr.includes('waiting'));
+      process.kill(running.pid, 'SIGTERM');
+      assert.equal((await running.ended).status, 143);
+      await until('it is closed', () => stream.hasEnded);
+      assert.equal(stream.text, '');
+    });
+  },
+);
