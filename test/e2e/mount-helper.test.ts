@@ -142,7 +142,7 @@ describe(
       for (const [what, source, options, at, status, message] of [
         ['an option that there is not', '', 'frob', '', 1, /there is no option frob/],
         ['a value that cannot be', '', 'cache=fast', '', 1, /-o cache=fast is invalid/],
-        ['a source that is none', '/dev/null', 'ro', '', 1, /\/dev\/null is neither a URI/],
+        ['a source that is none', '/dev/null', 'ro', '', 32, /\/dev\/null/],
         ['a server that is not there', 'nbd://127.0.0.1:1', 'ro', '', 32, /connection refused/],
         ['no mount point', '', 'ro', '/nowhere/at/all', 32, /\/nowhere\/at\/all does not exist/],
         ['a log that cannot be', '', 'log=/nowhere/log', '', 32, /the log \/nowhere\/log/],
