@@ -96,7 +96,9 @@ export async function checkCommand(command: CaptiveCommand, env: NodeJS.ProcessE
   if (lookup.found) return;
   const debian = PACKAGES.get(name);
   const advice = debian === undefined ? '' : `; on Debian: apt install ${debian}`;
-  throw new CommandError(`server command ${name} ${lookup.reason}${advice}`);
+  throw new CommandError(`server command ${name} ${lookup.reason}${advice}`, {
+    failure: 'unreachable',
+  });
 }
 
 const searchPath = (env: NodeJS.ProcessEnv): string =>
@@ -131,7 +133,9 @@ export async function launch(
     });
     if (child.pid === undefined) {
       const { failure } = await child.exited;
-      throw new CommandError(`server ${name} could not be started: ${failure ?? 'unknown error'}`);
+      throw new CommandError(`server ${name} could not be started: ${failure ?? 'unknown error'}`, {
+        failure: 'unreachable',
+      });
     }
     traceMain('server %s is process %d', name, child.pid);
     return {

@@ -3,11 +3,12 @@
  * directory that nobody else can enter.
  */
 
-import { checkResult } from '../errno.js';
+import { checkResult, errnoText } from '../errno.js';
 import { native } from '../native.js';
 import type { Address } from '../nbd/export.js';
 import { CaptiveProcess, checkCommand, launch } from './captive-process.js';
 import type { CaptiveCommand, CaptiveOptions, Launched } from './captive-process.js';
+import { CommandError } from './errors.js';
 import { PrivateDirectory } from './private-directory.js';
 
 const BACKLOG = 64;
@@ -41,7 +42,12 @@ export class CaptiveServer extends CaptiveProcess {
     let listener = -1;
     try {
       const { socketPath } = directory;
-      listener = checkResult(native.unixListen(socketPath, BACKLOG), `listen on ${socketPath}`);
+      listener = native.unixListen(socketPath, BACKLOG);
+      if (listener < 0) {
+        throw new CommandError(`cannot listen on ${socketPath}: ${errnoText(-listener)}`, {
+          failure: 'unreachable',
+        });
+      }
       // As systemd passes it: a server may wait in accept(2) without having polled before.
       checkResult(native.setNonblocking(listener, false), 'fcntl');
       const launched = await launch(command, options, {

@@ -32,7 +32,9 @@ export async function imageOrigin(
     throw explainWord(error, path);
   });
   if (image === TOO_LATE) {
-    throw new CommandError(`${path} could not be read within ${options.deadline / 1000} s`);
+    throw new CommandError(`${path} could not be read within ${options.deadline / 1000} s`, {
+      failure: 'unreachable',
+    });
   }
   const words = serverCommand(image, options.connections);
   const start = (): Promise<CaptiveProcess> =>
@@ -63,7 +65,7 @@ function explainWord(error: unknown, word: string): unknown {
   if (!(error instanceof MissingImageError) || error.shown !== word) return error;
   return new CommandError(
     `${error.message}: what follows the mountpoint is a disk image, or a URI as nbd://host/export, or a command in brackets, as [ ${word} ]`,
-    { cause: error },
+    { cause: error, failure: 'unreachable' },
   );
 }
 

@@ -6,6 +6,7 @@ import type { CommandLine, MountCommand, StatusCommand } from './command-line.js
 import type { Daemon } from './daemon.js';
 import { launchedDaemon } from './daemon-output.js';
 import { InternalError, Interrupted, UsageError } from './errors.js';
+import { ExitStatus, interruptedStatus, statusOf } from './exit-status.js';
 import { print, say, surviveClosedOutput } from './messages.js';
 import { helperStatus, isMountHelper, parseMountHelper } from './mount-helper.js';
 import { takeServiceEnvironment } from './service-environment.js';
@@ -14,20 +15,6 @@ import { SummarySignal } from './summary-signal.js';
 import { Supervisors } from './supervisors.js';
 import { checkSurroundings } from './surroundings.js';
 import { version } from './version.js';
-
-/** The errors whose message is all that the user needs. By name: not all of their files are loaded. */
-const EXPECTED = new Set([
-  'AddonError',
-  'CommandError',
-  'MountError',
-  'PartError',
-  'PartitionTableError',
-  'WindowError',
-  'UriError',
-  'HandshakeError',
-  'ImageError',
-  'ErrnoError',
-]);
 
 /**
  * @param args without those of the interpreter
@@ -60,10 +47,10 @@ async function answer(
     }
   } catch (error) {
     surviveClosedOutput();
-    if (!(error instanceof UsageError)) return await reportError(error);
+    if (!(error instanceof UsageError)) return reportError(error);
     say(error.message);
     if (!forMount) process.stderr.write(`${USAGE}\n`);
-    return 2;
+    return ExitStatus.USAGE;
   }
   surviveClosedOutput();
   switch (commandLine.kind) {
@@ -107,7 +94,9 @@ async function runMount(command: MountCommand, daemon: Daemon | undefined): Prom
   const status = await mountAndServe(command, interruptions, summaries, daemon);
   // Of what went wrong at the very end nobody else has told.
   const left = interruptions.close();
-  return left === undefined ? status : Math.max(status, await reportError(left));
+  if (left === undefined) return status;
+  const leftStatus = reportError(left);
+  return status === ExitStatus.SAFE ? leftStatus : status;
 }
 
 async function mountAndServe(
@@ -125,7 +114,7 @@ async function mountAndServe(
     const { serve } = await import('./serve.js');
     return await serve(command, interruptions, summaries, supervisors);
   } catch (error) {
-    return await reportError(error);
+    return reportError(error);
   } finally {
     supervisors?.close();
   }
@@ -138,24 +127,23 @@ function lacksDescriptors(error: unknown): boolean {
 }
 
 /** @returns the exit status */
-async function reportError(error: unknown): Promise<number> {
+function reportError(error: unknown): number {
   if (error instanceof Interrupted) {
     say(error.message);
-    const { interruptedStatus } = await import('./serve.js');
     return interruptedStatus(error);
   }
-  if (error instanceof Error && EXPECTED.has(error.name)) {
+  const status = error instanceof Error ? statusOf(error) : undefined;
+  if (error instanceof Error && status !== undefined) {
     say(error.message);
-    // A URI that says nothing is a mistake in the command line, of which the usage knows less.
-    return error.name === 'UriError' ? 2 : 1;
+    return status;
   }
   if (lacksDescriptors(error instanceof InternalError ? error.cause : error)) {
     say('too many open files; allow more with: ulimit -n 1024');
-    return 1;
+    return ExitStatus.FAILED;
   }
   const internal = error instanceof InternalError ? error : new InternalError(error);
   say(`${internal.message} (a bug; please report it with what follows)`);
   const stack = internal.cause instanceof Error ? internal.cause.stack : internal.stack;
   process.stderr.write(`${stack ?? ''}\n`);
-  return 1;
+  return ExitStatus.FAILED;
 }

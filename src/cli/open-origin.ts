@@ -118,7 +118,9 @@ export function checkInherited(source: Source): void {
     checkResult(native.setCloseOnExec(fd, true), `file descriptor ${fd}`);
     return;
   }
-  throw new CommandError(`--fd ${fd}: ${why}; it has to be a connected socket that we inherit`);
+  throw new CommandError(`--fd ${fd}: ${why}; it has to be a connected socket that we inherit`, {
+    failure: 'unreachable',
+  });
 }
 
 function problemOf(fd: number): string | undefined {

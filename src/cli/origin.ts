@@ -1,6 +1,7 @@
 /** Where the disk comes from: a captive server, or a server that somebody else runs. */
 
 import type { ConnectOptions, NbdDisk, RecoverySettings } from '../nbd/nbd-disk.js';
+import { HandshakeError } from '../nbd/errors.js';
 import type { Target } from '../nbd/export.js';
 import type { CaptiveProcess } from './captive-process.js';
 import { TOO_LATE, within } from '../deadline.js';
@@ -192,6 +193,7 @@ export class CaptiveOrigin implements Origin {
       const message = error instanceof Error ? error.message : String(error);
       throw new CommandError(`${this.name}: ${this.#server.plainMessage(message)}`, {
         cause: error,
+        failure: error instanceof HandshakeError ? error.failure : 'unreachable',
       });
     } finally {
       ended.catch(() => undefined);
@@ -247,7 +249,7 @@ export class CaptiveOrigin implements Origin {
       this.#about === undefined || words === undefined
         ? `${this.name} ${exitText(exit)} before it served the disk`
         : this.#about.explainEnd(words, exit);
-    return new CommandError(why, { cause });
+    return new CommandError(why, { cause, failure: 'unreachable' });
   }
 
   async explainLoss(reason: string): Promise<string> {

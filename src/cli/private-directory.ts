@@ -43,6 +43,7 @@ export class PrivateDirectory {
     }
     throw new CommandError(
       `no directory for the socket of the server can be made (${problems.join('; ')})`,
+      { failure: 'unreachable' },
     );
   }
 

@@ -14,10 +14,10 @@ import { traceMain } from '../trace.js';
 import type { MountCommand } from './command-line.js';
 import { TOO_LATE, within } from '../deadline.js';
 import { CommandError, InternalError } from './errors.js';
-import type { Interrupted } from './errors.js';
 import { checkFuse } from '../fuse/available.js';
 import { deadMountsCleared } from '../fuse/dead-mount.js';
 import { MountError } from '../fuse/errors.js';
+import { ExitStatus } from './exit-status.js';
 import { findHolders } from './holders.js';
 import { say } from './messages.js';
 import { Observation } from './observation.js';
@@ -77,7 +77,7 @@ export async function serve(
   loadOrigin(command.source);
   const mountpoint = await checking;
   if (command.partitions && mountpoint.name === undefined) {
-    throw new CommandError(partitionsNeedDirectory(mountpoint));
+    throw new CommandError(partitionsNeedDirectory(mountpoint), { failure: 'mountpoint' });
   }
   await checkFuse();
   const pidfile =
@@ -128,7 +128,8 @@ async function serveOrigin(
     }
     session = new Session(command, place, origin, disk);
     const status = await session.run(interruptions);
-    return Math.max(status, await closeOrigin(origin, session.urgency));
+    const serverStatus = await closeOrigin(origin, session.urgency);
+    return status === ExitStatus.SAFE ? serverStatus : status;
   } catch (error) {
     // What went wrong first is what the user is to hear.
     await origin.close(session?.urgency ?? 'in its time');
@@ -153,11 +154,11 @@ function warnHidden({ shown, shownFile }: Mountpoint): void {
 }
 
 /** @returns the exit status as far as the end of the server goes */
-async function closeOrigin(origin: Origin, urgency: Urgency): Promise<number> {
+async function closeOrigin(origin: Origin, urgency: Urgency): Promise<ExitStatus> {
   const problem = await origin.close(urgency);
-  if (problem === undefined) return 0;
+  if (problem === undefined) return ExitStatus.SAFE;
   say(problem);
-  return 1;
+  return ExitStatus.LOST;
 }
 
 async function connect(origin: Origin, interruptions: Interruptions): Promise<NbdDisk> {
@@ -192,6 +193,8 @@ class Session {
   #mounted = false;
   /** The user wants it to end, whatever is lost. */
   gaveUp = false;
+  /** Signals have ended it, with something that was not saved. */
+  #forced = false;
   /** The server has not answered what it was asked last. */
   #hangs = false;
 
@@ -244,7 +247,7 @@ class Session {
     );
   }
 
-  async run(interruptions: Interruptions): Promise<number> {
+  async run(interruptions: Interruptions): Promise<ExitStatus> {
     try {
       await this.#checkDisk();
       const mount = await this.#mountUnlessAsked(interruptions);
@@ -280,7 +283,9 @@ class Session {
   }
 
   async #checkDisk(): Promise<void> {
-    if (this.#loss !== undefined) throw new CommandError(await this.#loss);
+    if (this.#loss !== undefined) {
+      throw new CommandError(await this.#loss, { failure: 'unreachable' });
+    }
     const { info } = this.#disk;
     if (info.readOnly || this.#command.readOnly || info.canFlush || info.canFua) return;
     say(
@@ -336,7 +341,7 @@ class Session {
   }
 
   /** @returns the exit status */
-  async #untilEnd(mount: Mount, interruptions: Interruptions): Promise<number> {
+  async #untilEnd(mount: Mount, interruptions: Interruptions): Promise<ExitStatus> {
     let latest = new AbortController();
     for (let signals = 0; ;) {
       const event = await Promise.race([mount.ended, interruptions.next]);
@@ -375,18 +380,21 @@ class Session {
   }
 
   /** @throws InternalError where a bug of ours ended it */
-  #exitStatus({ flushError, writeError, error }: MountEnd): number {
+  #exitStatus({ flushError, writeError, error }: MountEnd): ExitStatus {
     if (error !== undefined && !(error instanceof MountError)) throw new InternalError(error);
     this.#hangs = flushError === constants.errno.ETIMEDOUT;
     // That nothing could be flushed to a server that died has been told with its death.
-    if (this.#loss !== undefined) return 1;
+    if (this.#loss !== undefined) return ExitStatus.LOST;
     if (error !== undefined) say(`the mount of ${this.#shown} ended: ${error.message}`);
     if (flushError !== 0) {
       say(
         `the last flush of ${this.#shown} failed (${errnoText(flushError)}): what was written last may be lost`,
       );
     }
-    return flushError === 0 && writeError === 0 && error === undefined ? 0 : 1;
+    // The cause comes first: what the server refused is lost however the mount was ended.
+    if (writeError !== 0) return ExitStatus.LOST;
+    if (error !== undefined || this.#forced) return ExitStatus.FORCED;
+    return flushError === 0 ? ExitStatus.SAFE : ExitStatus.LOST;
   }
 
   /**
@@ -452,11 +460,16 @@ class Session {
     const synced = await within(mount.save(), SYNC_DEADLINE);
     // What has not come about by then will hardly do so now.
     const hurry = synced === TOO_LATE ? { patience: HANG_PATIENCE } : {};
+    this.#forced = synced !== true;
     const result = await mount.unmount({ lazy: true, ...hurry });
     traceMain('detached: %d, synced: %s', result, synced);
-    if (result === -constants.errno.EALREADY) return;
+    if (result === -constants.errno.EALREADY) {
+      this.#forced = false;
+      return;
+    }
     // EINVAL: somebody else has detached it before.
     if (result !== 0 && result !== -constants.errno.EINVAL) {
+      this.#forced = false;
       this.#tell(await this.#unmountProblem(mount, -result, []), superseded);
       return;
     }
@@ -469,18 +482,13 @@ class Session {
   }
 
   /** After a third signal: nothing is waited for any more. */
-  async #giveUp(mount: Mount): Promise<number> {
+  async #giveUp(mount: Mount): Promise<ExitStatus> {
     this.gaveUp = true;
     await this.#report;
     say(`${this.#shown}: not all was written when it ended; what was written last may be lost`);
     // Before the mount: who waits in it, which may be threads of ours, waits for the disk.
     this.#disk.abort();
     await within(mount.abort(), UNDO_DEADLINE);
-    return 1;
+    return this.#loss === undefined ? ExitStatus.FORCED : ExitStatus.LOST;
   }
-}
-
-/** The exit status for a signal that came before the mount, as a shell has it. */
-export function interruptedStatus(error: Interrupted): number {
-  return 128 + constants.signals[error.signal];
 }

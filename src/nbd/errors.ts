@@ -60,6 +60,14 @@ export class ProtocolError extends Error {
   readonly code = 'ERR_NBD_PROTOCOL';
 }
 
+/** Why there is no export: nobody answers as an NBD server does, the export is not given to us, or TLS is in the way. */
+export type HandshakeFailure = 'unreachable' | 'refused' | 'tls';
+
+export interface HandshakeErrorOptions extends ErrorOptions {
+  /** If it is not said, the server could not be reached. */
+  readonly failure?: HandshakeFailure | undefined;
+}
+
 /**
  * No connection came about, or the server refused the export. The message is one line for the user. Where the
  * system told why, its `cause` is an `ErrnoError`: `ECONNREFUSED`.
@@ -69,7 +77,20 @@ export class HandshakeError extends Error {
   override readonly name = 'HandshakeError';
   /** The same for those who go by codes. */
   readonly code = 'ERR_NBD_HANDSHAKE';
+  readonly failure: HandshakeFailure;
+
+  constructor(message: string, options: HandshakeErrorOptions = {}) {
+    super(message, options);
+    this.failure = options.failure ?? 'unreachable';
+  }
 }
 
-/** What is wrong is on our side: a file, or how OpenSSL is set up. The message is no sentence about the server. */
-export class SetupError extends HandshakeError {}
+/**
+ * What is wrong with the encryption is on our side: a file, or how OpenSSL is set up. The message is no sentence
+ * about the server.
+ */
+export class SetupError extends HandshakeError {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, { ...options, failure: 'tls' });
+  }
+}

@@ -64,16 +64,20 @@ export function* clientHandshake(options: HandshakeOptions): Dialogue<Negotiated
  */
 export function* startTlsHandshake(): Dialogue<{ readonly zeroes: boolean }> {
   const offered = yield* greeting();
-  if (offered === undefined) throw new HandshakeError(`the server is of an old kind and ${NO_TLS}`);
+  if (offered === undefined) throw withoutTls('is of an old kind and ');
   const { fixed, zeroes } = yield* answerGreeting(offered);
-  if (!fixed) throw new HandshakeError(`the server is of an old kind and ${NO_TLS}`);
+  if (!fixed) throw withoutTls('is of an old kind and ');
   yield* sendOption(Option.STARTTLS, NO_DATA);
   const answer = yield* readOptionReply(Option.STARTTLS);
   if (isAck(answer)) return { zeroes };
   if (!isError(answer.type)) throw unexpected(answer);
   yield* stopIfFinal(answer);
-  return yield* giveUp(new HandshakeError(`the server ${NO_TLS}`));
+  return yield* giveUp(withoutTls());
 }
+
+/** @param also what else there is to be said of the server */
+const withoutTls = (also = ''): HandshakeError =>
+  new HandshakeError(`the server ${also}${NO_TLS}`, { failure: 'tls' });
 
 /** The second half, over the encrypted connection. What was agreed on before counts no more. */
 export function* encryptedHandshake(
@@ -114,6 +118,7 @@ function* oldstyle(options: HandshakeOptions): Dialogue<NegotiatedExport> {
   if (options.exportName !== '') {
     throw new HandshakeError(
       `the server is of the oldest kind, which has one export without a name; it cannot give ${exportText(options)}`,
+      { failure: 'refused' },
     );
   }
   const reader = new ByteReader(yield* take(8 + 4 + PADDING_BYTES), 'big');
@@ -215,6 +220,8 @@ function* go(
 /** Names are bounded by the protocol. @throws HandshakeError */
 export function checkExportName(name: string): void {
   if (Buffer.byteLength(name, 'utf8') > MAX_STRING) {
-    throw new HandshakeError(`the export name has more than ${MAX_STRING} bytes`);
+    throw new HandshakeError(`the export name has more than ${MAX_STRING} bytes`, {
+      failure: 'refused',
+    });
   }
 }

@@ -6,6 +6,7 @@ import type { Dialogue } from '../transport/dialogue.js';
 import type { Transport } from '../transport/transport.js';
 import { openTransport, orDiscard, timeLeft } from './dial.js';
 import { HandshakeError, ProtocolError, SetupError } from './errors.js';
+import type { HandshakeFailure } from './errors.js';
 import { addressText } from './export.js';
 import type { NegotiatedExport, Target } from './export.js';
 import {
@@ -134,21 +135,24 @@ async function openEncrypted<T>(
 
 /** What went wrong in a handshake, as a sentence about the server. */
 function explained(error: unknown, target: Target, deadline: number): Error {
-  const fail = (text: string): HandshakeError =>
-    new HandshakeError(`NBD server at ${addressText(target.address)}: ${text}`, { cause: error });
+  const fail = (text: string, failure?: HandshakeFailure): HandshakeError =>
+    new HandshakeError(`NBD server at ${addressText(target.address)}: ${text}`, {
+      cause: error,
+      failure,
+    });
   if (error instanceof SetupError) return error;
-  if (error instanceof HandshakeError) return fail(error.message);
+  if (error instanceof HandshakeError) return fail(error.message, error.failure);
   if (error instanceof ProtocolError) return fail(`it ${error.message}`);
   if (error instanceof DeadlineError) {
     // Not the message of the error: it knows only what was left of the time after connecting.
     return fail(`no answer within ${deadline / 1000} s; is it an NBD server?`);
   }
   if (error instanceof EndOfStreamError) {
+    if (error.atStart) return fail('it closed the connection before it said anything');
+    // An old server has no other way to refuse an export (doc/proto.md, NBD_OPT_EXPORT_NAME).
     return fail(
-      error.atStart
-        ? 'it closed the connection before it said anything'
-        : // An old server has no other way to refuse an export (doc/proto.md, NBD_OPT_EXPORT_NAME).
-          `it closed the connection in the middle of the handshake; ${exportQuestion(target)}`,
+      `it closed the connection in the middle of the handshake; ${exportQuestion(target)}`,
+      'refused',
     );
   }
   if (error instanceof ErrnoError) {

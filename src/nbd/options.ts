@@ -6,6 +6,7 @@ import { say, take } from '../transport/dialogue.js';
 import type { Dialogue } from '../transport/dialogue.js';
 import { IHAVEOPT, MAX_STRING, OPTION_REPLY_MAGIC, Option, OptionReply } from './constants.js';
 import { HandshakeError, ProtocolError } from './errors.js';
+import type { HandshakeFailure } from './errors.js';
 import { printable } from './printing.js';
 
 export interface OptionAnswer {
@@ -58,10 +59,17 @@ export function* readOptionReply(option: number): Dialogue<OptionAnswer> {
   return { option, type, data };
 }
 
+/** What is refused other than the export. A server that shuts down may be back when it is tried again. */
+const FAILURES: ReadonlyMap<number, HandshakeFailure> = new Map([
+  [OptionReply.ERR_TLS_REQD, 'tls'],
+  [OptionReply.ERR_SHUTDOWN, 'unreachable'],
+]);
+
 /** What a refusal means, for the user. @param exportText the name in its quotes */
 export function refusal(answer: OptionAnswer, exportText: string): HandshakeError {
   const said = printable(answer.data);
-  return new HandshakeError(said === '' ? reason() : `${reason()} (the server says: ${said})`);
+  const message = said === '' ? reason() : `${reason()} (the server says: ${said})`;
+  return new HandshakeError(message, { failure: FAILURES.get(answer.type) ?? 'refused' });
 
   function reason(): string {
     switch (answer.type) {

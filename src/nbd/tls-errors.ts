@@ -79,6 +79,7 @@ const wantsOurs = (identified: boolean | undefined): string =>
 export function hungUpAfterTls(cause: unknown): HandshakeError {
   return new HandshakeError(`it hung up right after the TLS handshake${wantsOurs(false)}`, {
     cause,
+    failure: 'tls',
   });
 }
 
@@ -102,15 +103,16 @@ export function tlsProblem(error: Error, identified?: boolean): Error {
   const known = PROBLEMS.get(code);
   if (known !== undefined) {
     const more = UNCLEAR.has(code) ? wantsOurs(identified) : '';
-    return new HandshakeError(`TLS: ${known}${more}`, { cause: error });
+    return new HandshakeError(`TLS: ${known}${more}`, { cause: error, failure: 'tls' });
   }
   if (code === 'ECONNRESET' || code === '' || code === 'EPIPE') {
     return new HandshakeError(
       `it hung up during the TLS handshake (are the tls-type, the certificates or the key right?)${wantsOurs(identified)}`,
-      { cause: error },
+      { cause: error, failure: 'tls' },
     );
   }
   return new HandshakeError(`TLS: ${reasonOf(error)} (${printable(code)})`, {
     cause: error,
+    failure: 'tls',
   });
 }

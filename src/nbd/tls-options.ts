@@ -142,6 +142,7 @@ function identityProblem(name: string, certificate: PeerCertificate): Error | un
   const shown = Array.isArray(names) ? names.join(', ') : names;
   return new HandshakeError(
     `its certificate is for ${printable(shown ?? 'nobody')}, and not for ${printable(name)}`,
+    { failure: 'tls' },
   );
 }
 
@@ -245,7 +246,9 @@ async function preSharedKey(
       checkServerIdentity: (_host, certificate) =>
         Object.keys(certificate).length === 0
           ? undefined
-          : new HandshakeError('it has sent a certificate, and not used the pre-shared key'),
+          : new HandshakeError('it has sent a certificate, and not used the pre-shared key', {
+              failure: 'tls',
+            }),
     },
   };
 }

@@ -27,10 +27,10 @@ function ownLines(result: Result): string[] {
 
 /** Runs the command, which has to fail with one line. */
 async function fails(
+  status: number,
   args: readonly string[],
   message: RegExp,
   options: RunOptions = {},
-  status = 1,
 ): Promise<Result> {
   const result = await place.tsnbdfuse(args, options);
   assert.equal(result.status, status, result.stderr);
@@ -43,12 +43,12 @@ async function fails(
 
 /** The same, where nothing else stands on standard error. */
 async function failsAlone(
+  status: number,
   args: readonly string[],
   message: RegExp,
   options: RunOptions = {},
-  status = 1,
 ): Promise<void> {
-  const result = await fails(args, message, options, status);
+  const result = await fails(status, args, message, options);
   assert.equal(result.stderr.trimEnd().split('\n').length, 1, result.stderr);
 }
 
@@ -86,23 +86,25 @@ describe('a mountpoint', () => {
 
   it('that is missing', () =>
     failsAlone(
+      3,
       ['none.raw', ...server],
       /none\.raw does not exist; create it with: touch none\.raw$/,
     ));
   it('in a folder that is missing', () =>
-    failsAlone(['none/disk.raw', ...server], /directory of none\/disk\.raw does not exist/));
+    failsAlone(3, ['none/disk.raw', ...server], /directory of none\/disk\.raw does not exist/));
   it('that is a device', () =>
-    failsAlone(['/dev/null', ...server], /neither a regular file nor a directory/));
+    failsAlone(3, ['/dev/null', ...server], /neither a regular file nor a directory/));
   it('that is a link to nothing', async () => {
     await symlink('nowhere', place.join('dangling'));
-    await failsAlone(['dangling', ...server], /dangling is a symbolic link to nothing/);
+    await failsAlone(3, ['dangling', ...server], /dangling is a symbolic link to nothing/);
   });
   it('that is a mount of another file system', () =>
-    failsAlone(['/proc', ...server], /\/proc is already a mount \(proc/));
+    failsAlone(3, ['/proc', ...server], /\/proc is already a mount \(proc/));
 
   it('that is a mount of ours', requires({ fuse: true }), async () => {
     const mounted = await place.mount(['disk.raw', ...server]);
     await fails(
+      3,
       ['disk.raw', ...server],
       /disk\.raw is already a mount \(fuse\.tsnbdfuse, tsnbdkit\); unmount it first: .* disk\.raw$/,
     );
@@ -114,7 +116,7 @@ describe('a mountpoint', () => {
     const mounted = await place.mount(['disk.raw', ...server]);
     mounted.signal('SIGSTOP');
     try {
-      await fails(['disk.raw', ...server], /disk\.raw is already a mount/);
+      await fails(3, ['disk.raw', ...server], /disk\.raw is already a mount/);
     } finally {
       mounted.signal('SIGCONT');
     }
@@ -127,11 +129,12 @@ describe('a server', () => {
 
   it('that is not found', () =>
     failsAlone(
+      4,
       ['disk.raw', '[', 'no-such-server', ']'],
       /server command no-such-server was not found in PATH/,
     ));
   it('that is not executable', () =>
-    failsAlone(['disk.raw', '[', '/etc/passwd', ']'], /\/etc\/passwd is not executable/));
+    failsAlone(4, ['disk.raw', '[', '/etc/passwd', ']'], /\/etc\/passwd is not executable/));
   for (const [name, status] of [
     ['true', 0],
     ['false', 1],
@@ -140,6 +143,7 @@ describe('a server', () => {
   ] as const) {
     it(`that exits at once: ${name}`, () =>
       failsAlone(
+        4,
         ['disk.raw', '[', name, ']'],
         new RegExp(`server ${name} exited with status ${status} before it served the disk`),
       ));
@@ -147,6 +151,7 @@ describe('a server', () => {
   it('that says why it exits', async () => {
     const script = 'echo "no such image" >&2; exit 3';
     const result = await fails(
+      4,
       ['disk.raw', '[', 'sh', '-c', script, ']'],
       /server sh exited with status 3 before/,
     );
@@ -154,23 +159,30 @@ describe('a server', () => {
   });
   it('that is killed', () =>
     failsAlone(
+      4,
       ['disk.raw', '[', 'sh', '-c', 'kill -9 $$', ']'],
       /server sh was killed by SIGKILL before/,
     ));
   it('that never listens', () =>
     failsAlone(
+      4,
       [quick, 'disk.raw', '[', 'sleep', '1000', ']'],
       /server sleep: no answer within 0\.\d+ s/,
     ));
   it('that never listens and floods its output', () =>
-    failsAlone([quick, 'disk.raw', '[', 'yes', ']'], /server yes: no answer within 0\.\d+ s/));
+    failsAlone(4, [quick, 'disk.raw', '[', 'yes', ']'], /server yes: no answer within 0\.\d+ s/));
   it('that never listens and has children', () =>
     failsAlone(
+      4,
       [quick, 'disk.raw', '[', 'sh', '-c', 'sleep 1000 & sleep 1000 & wait', ']'],
       /server sh: no answer within 0\.\d+ s/,
     ));
   it('that leaves something behind when it exits', () =>
-    failsAlone(['disk.raw', '[', 'sh', '-c', 'sleep 1000 & exit 4', ']'], /exited with status 4/));
+    failsAlone(
+      4,
+      ['disk.raw', '[', 'sh', '-c', 'sleep 1000 & exit 4', ']'],
+      /exited with status 4/,
+    ));
 
   const fake = async (behaviour: string): Promise<string[]> => {
     await place.file('package.json', '{"type":"module"}');
@@ -182,6 +194,7 @@ createServer((socket) => { socket.on('error', () => undefined); ${behaviour} }).
   };
   it('that speaks something else', async () =>
     failsAlone(
+      4,
       [
         'disk.raw',
         ...(await fake("socket.write('HTTP/1.1 400 Bad Request\\\\r\\\\n\\\\r\\\\n');")),
@@ -190,22 +203,26 @@ createServer((socket) => { socket.on('error', () => undefined); ${behaviour} }).
     ));
   it('that hangs up', async () =>
     failsAlone(
+      4,
       ['disk.raw', ...(await fake('socket.end();'))],
       /fake-server: .*closed the connection/,
     ));
   it('that greets and says no more', async () =>
     failsAlone(
+      4,
       [quick, 'disk.raw', ...(await fake("socket.write('NBDMAGICIHAVEOPT\\\\0\\\\3');"))],
       /fake-server: no answer within 0\.\d+ s/,
     ));
   it('that exits in the middle of the handshake', async () =>
     failsAlone(
+      4,
       ['disk.raw', ...(await fake("socket.write('NBDMAGIC', () => process.exit(7));"))],
       /fake-server exited with status 7 before it served the disk/,
     ));
 
   it('whose disk would have the size 0', async () => {
     const result = await fails(
+      4,
       ['disk.raw', '[', 'tsnbdkit', 'memory', '0', ']'],
       /status 1 before/,
     );
@@ -213,6 +230,7 @@ createServer((socket) => { socket.on('error', () => undefined); ${behaviour} }).
   });
   it('whose image is missing', requires({ programs: ['qemu-nbd'] }), async () => {
     const result = await fails(
+      4,
       ['disk.raw', '[', 'qemu-nbd', '-f', 'qcow2', 'none.qcow2', ']'],
       /server qemu-nbd exited with status 1 before/,
     );
@@ -220,6 +238,7 @@ createServer((socket) => { socket.on('error', () => undefined); ${behaviour} }).
   });
   it('whose plugin is missing', requires({ programs: ['nbdkit'] }), async () => {
     await fails(
+      4,
       ['disk.raw', '[', 'nbdkit', 'no-such-plugin', ']'],
       /server nbdkit exited with status 1/,
     );
@@ -227,6 +246,7 @@ createServer((socket) => { socket.on('error', () => undefined); ${behaviour} }).
   it('whose export has another name', requires({ programs: ['qemu-nbd'] }), async () => {
     await place.file('image', Buffer.alloc(1 << 20));
     await fails(
+      5,
       ['disk.raw', '[', 'qemu-nbd', '-f', 'raw', '-x', 'other', 'image', ']'],
       /server qemu-nbd: .*export/,
     );
@@ -246,14 +266,14 @@ describe('a URI', () => {
     ['nbd+ssh://-oProxyCommand=true/', /not one that ssh can be given/],
   ] as const) {
     it(`that cannot be understood exits with 2: ${uri}`, () =>
-      failsAlone(['disk.raw', uri], message, {}, 2));
+      failsAlone(2, ['disk.raw', uri], message));
   }
 
   for (const [uri, message] of [
     ['nbd+unix:///?socket=none', /none: no such file or directory/],
     ['nbd://127.0.0.1:1/', /127\.0\.0\.1:1: connection refused/],
   ] as const) {
-    it(`that leads nowhere: ${uri}`, () => failsAlone(['disk.raw', uri], message));
+    it(`that leads nowhere: ${uri}`, () => failsAlone(4, ['disk.raw', uri], message));
   }
 
   it('of an export that is unknown', async () => {
@@ -264,7 +284,7 @@ describe('a URI', () => {
       async () => (await place.run('test', ['-S', socket])).status === 0,
     );
     try {
-      await fails(['disk.raw', `nbd+unix:///no-such-export?socket=${socket}`], /no-such-export/);
+      await fails(5, ['disk.raw', `nbd+unix:///no-such-export?socket=${socket}`], /no-such-export/);
     } finally {
       process.kill(kit.pid, 'SIGTERM');
       await kit.ended;
@@ -277,6 +297,7 @@ describe('other things', () => {
 
   it('a pidfile that cannot be written', () =>
     failsAlone(
+      1,
       ['-P', 'none/pid', 'disk.raw', ...server],
       /cannot write the pidfile none\/pid: its directory does not exist/,
     ));
@@ -324,9 +345,10 @@ describe('other things', () => {
       ['pipe', /the pidfile pipe: it is not a regular file$/],
       ['disk.raw', /the pidfile disk\.raw: disk\.raw is mounted on, and would hide it$/],
     ] as const) {
-      await failsAlone(['-P', pidfile, 'disk.raw', ...server], message);
+      await failsAlone(1, ['-P', pidfile, 'disk.raw', ...server], message);
     }
     await failsAlone(
+      1,
       ['-P', 'run/pid', 'run/x', ...server],
       /run is mounted on, and would hide it$/,
     );
@@ -347,7 +369,7 @@ describe('other things', () => {
   it('/dev/fuse is not there', requires({ root: true, programs: ['unshare'] }), async () => {
     const script = `mount -t tmpfs none /dev && exec ${TSNBDFUSE} disk.raw [ ${TSNBDKIT} memory 1M ]`;
     const result = await place.run('unshare', ['-m', 'sh', '-c', script]);
-    assert.equal(result.status, 1, result.stderr);
+    assert.equal(result.status, 3, result.stderr);
     assert.match(result.stderr, /^tsnbdfuse: \/dev\/fuse does not exist; .*modprobe fuse.*\n$/);
   });
 
@@ -368,14 +390,14 @@ describe('other things', () => {
 
     it('the mountpoint is not writable', async () => {
       const result = await asUser('disk.raw [ true ]');
-      assert.equal(result.status, 1, result.stderr);
+      assert.equal(result.status, 3, result.stderr);
       assert.match(result.stderr, /^tsnbdfuse: disk\.raw is not writable.*\n$/);
     });
 
     it('fusermount3 is missing', async () => {
       await chmod(place.join('disk.raw'), 0o666);
       const result = await asUser('disk.raw [ true ]', '/none');
-      assert.equal(result.status, 1, result.stderr);
+      assert.equal(result.status, 3, result.stderr);
       assert.match(
         result.stderr,
         /^tsnbdfuse: fusermount3 was not found in PATH.*apt install fuse3.*\n$/,
@@ -399,7 +421,7 @@ describe('a server that dies while its disk is mounted', requires({ fuse: true }
     const read = await place.run('dd', ['if=disk.raw', 'iflag=direct', 'bs=4k', 'count=1']);
     assert.match(read.stderr, /Input\/output error/);
     const result = await mounted.unmount('disk.raw');
-    assert.equal(result.status, 1);
+    assert.equal(result.status, 7);
     assert.equal(ownLines(result).length, 1, result.stderr);
   });
 });

@@ -96,7 +96,7 @@ describe(
     async function isRefused(args: readonly string[], kind: string, user?: number): Promise<void> {
       const before = await place.mounts();
       const { status, stderr } = await place.tsnbdfuse([...args, ...SERVER], { user });
-      assert.equal(status, 1);
+      assert.equal(status, 3);
       assert.match(stderr, new RegExp(`^tsnbdfuse: \\S+ is already a mount \\(${kind}, \\w+\\);`));
       assert.deepEqual(await place.mounts(), before);
     }

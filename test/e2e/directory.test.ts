@@ -194,7 +194,7 @@ describe(
           '1M',
           ']',
         ]);
-        assert.equal(status, 1);
+        assert.equal(status, 3);
         assert.match(
           stderr,
           /^tsnbdfuse: \S+ is already a mount \(fuse.tsnbdfuse, tsnbdkit\); unmount/,
@@ -223,10 +223,10 @@ describe(
       await rename(place.join('dir'), place.join('gone'));
       const server = ['[', 'tsnbdkit', 'memory', '1M', ']'];
       const missing = await place.tsnbdfuse(['dir', ...server]);
-      assert.equal(missing.status, 1);
+      assert.equal(missing.status, 3);
       assert.match(missing.stderr, /^tsnbdfuse: dir does not exist; create it with: touch dir\n$/);
       const below = await place.tsnbdfuse(['dir/disk', ...server]);
-      assert.equal(below.status, 1);
+      assert.equal(below.status, 3);
       assert.match(
         below.stderr,
         /^tsnbdfuse: the directory of dir\/disk does not exist: .*\/dir\n$/,

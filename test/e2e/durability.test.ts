@@ -83,12 +83,12 @@ describe('durability', requires({ root: true, fuse: true, programs: ['nbdkit', '
     assert.match(ended.stderr, /^tsnbdfuse: .*neither flush nor write through/m);
   });
 
-  it('ends with status 1 and a line when a write from the page cache is lost', async () => {
+  it('ends with status 7 and a line when a write from the page cache is lost', async () => {
     const server = ['nbdkit', '--filter=error', 'memory', '1M', 'error-pwrite=EIO'];
     const mounted = await place.mount(['disk.raw', '[', ...server, 'error-pwrite-rate=100%', ']']);
     assert.notEqual((await place.run('dd', [...dd, 'conv=notrunc'])).status, 0);
     const ended = await mounted.unmount('disk.raw');
-    assert.equal(ended.status, 1);
+    assert.equal(ended.status, 7);
     assert.match(ended.stderr, /^tsnbdfuse: writing to .* at 0 failed/m);
   });
 });

@@ -39,12 +39,13 @@ describe('a shortage', requires({ root: true, fuse: true, programs: ['nbdkit', '
 
   /** The command fails with one line, and leaves no mount. */
   async function fails(
+    expected: number,
     args: readonly string[],
     message: RegExp,
     options: RunOptions = {},
   ): Promise<Result> {
     const result = await place.tsnbdfuse([...args, 'disk.raw', ...SERVER], options);
-    assert.equal(result.status, 1, result.stderr);
+    assert.equal(result.status, expected, result.stderr);
     assert.match(result.stderr, message);
     assert.deepEqual(await place.mounts(), [small]);
     return result;
@@ -94,6 +95,7 @@ describe('a shortage', requires({ root: true, fuse: true, programs: ['nbdkit', '
     await mountSmall('size=4k');
     await place.file('small/full', Buffer.alloc(4096));
     await fails(
+      1,
       ['-P', 'small/pid'],
       /^tsnbdfuse: cannot write the pidfile small\/pid: no space left on device\n$/,
     );
@@ -103,6 +105,7 @@ describe('a shortage', requires({ root: true, fuse: true, programs: ['nbdkit', '
   it('of places for the pidfile', async () => {
     await mountSmall('nr_inodes=1');
     await fails(
+      1,
       ['-P', 'small/pid'],
       /^tsnbdfuse: cannot write the pidfile small\/pid: no space left on device\n$/,
     );
@@ -112,7 +115,7 @@ describe('a shortage', requires({ root: true, fuse: true, programs: ['nbdkit', '
   it('of places for the socket', async () => {
     // One for the directory, and none for the socket in it.
     await mountSmall('nr_inodes=2');
-    await fails([], /^tsnbdfuse: .*\/small\/tsnbdfuse-\w+\/socket: no space left on device\n$/, {
+    await fails(4, [], /^tsnbdfuse: .*\/small\/tsnbdfuse-\w+\/socket: no space left on device\n$/, {
       env: { XDG_RUNTIME_DIR: small },
     });
     assert.deepEqual(await readdir(small), []);

@@ -153,7 +153,7 @@ describe(
         mounted.signal('SIGINT');
         mounted.signal('SIGTERM');
         const { status, stderr } = await mounted.running.ended;
-        assert.equal(status, 1);
+        assert.equal(status, 8);
         assert.match(stderr, /\ntsnbdfuse: dir\/disk: not all was written when it ended; .*\n$/);
       } finally {
         process.kill(server.pid, 'SIGCONT');
@@ -167,7 +167,7 @@ describe(
       mounted.signal('SIGINT');
       mounted.signal('SIGTERM');
       const { status, stderr } = await mounted.running.ended;
-      assert.equal(status, 1);
+      assert.equal(status, 8);
       assert.match(stderr, /\ntsnbdfuse: dir\/disk: not all was written when it ended; .*\n$/);
     });
 
@@ -177,7 +177,7 @@ describe(
       await isBusy(mounted);
       mounted.signal('SIGTERM');
       const { status, stderr } = await mounted.running.ended;
-      assert.equal(status, 1);
+      assert.equal(status, 8);
       assert.match(stderr, /was detached while it was open, and not all that was written could be/);
     });
   },

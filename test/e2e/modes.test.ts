@@ -104,7 +104,7 @@ describe(
     it('--vsock', async () => {
       // A port that nobody has; where the kernel has no vsock it says so.
       const result = await place.tsnbdfuse(['disk.raw', '--vsock', '1', '4000000000']);
-      assert.equal(result.status, 1);
+      assert.equal(result.status, 4);
       assert.match(result.stderr, /^tsnbdfuse: cannot connect to vsock:1:4000000000: .*\n$/);
     });
 
@@ -157,7 +157,7 @@ describe(
           ] as const) {
             const args = ['disk.raw', '--fd', fd];
             const result = await place.tsnbdfuse(args, { descriptors: [file.fd] });
-            assert.equal(result.status, 1);
+            assert.equal(result.status, 4);
             assert.match(result.stderr, why);
             assert.equal(result.stderr.split('\n').length, 2, 'one line');
           }
@@ -173,7 +173,7 @@ describe(
         native.close(theirs);
         const result = await place.tsnbdfuse(['disk.raw', '--fd', '3'], { descriptors: [ours] });
         native.close(ours);
-        assert.equal(result.status, 1);
+        assert.equal(result.status, 4);
         assert.match(result.stderr, /file descriptor 3: it closed the connection/);
       });
     });
@@ -190,7 +190,7 @@ describe(
           const quick = script === 'exec cat' ? ['--connect-timeout=2'] : [];
           const args = [...quick, 'disk.raw', '--command', 'sh', '-c', script];
           const result = await place.tsnbdfuse(args);
-          assert.equal(result.status, 1);
+          assert.equal(result.status, 4);
           assert.match(result.stderr, why);
         }
         const missing = await place.tsnbdfuse(['disk.raw', '--command', 'no-such-server']);
@@ -217,7 +217,7 @@ describe(
           /server nbdkit was killed by SIGKILL; disk.raw now gives I\/O/,
         );
         assert.notEqual((await place.run('dd', ['if=disk.raw', 'of=x', 'iflag=direct'])).status, 0);
-        assert.equal((await mounted.unmount('disk.raw')).status, 1);
+        assert.equal((await mounted.unmount('disk.raw')).status, 7);
       });
 
       it('ends when the command is killed', async () => {
@@ -252,13 +252,13 @@ describe(
         const script = 'setsid sleep 1000 & while ! pgrep -s 0 sh; do :; done; exit 0';
         const command = ['--connect-timeout', '2', 'disk.raw', '[', 'sh', '-c', script, ']'];
         const result = await place.tsnbdfuse(command);
-        assert.equal(result.status, 1);
+        assert.equal(result.status, 4);
         assert.match(result.stderr, /^tsnbdfuse: server sh: no answer within 2 s/);
       });
 
       it('is no server when it leaves nothing behind', async () => {
         const result = await place.tsnbdfuse(['disk.raw', '[', 'true', ']']);
-        assert.equal(result.status, 1);
+        assert.equal(result.status, 4);
         assert.match(
           result.stderr,
           /^tsnbdfuse: server true exited with status 0 before it served/,

@@ -333,14 +333,14 @@ describe(
           const { status, stderr } = await place.tsnbdfuse([...args, 'disk.raw', ...server]);
           assert.match(stderr, message);
           assert.equal(stderr.split('\n').length, 2);
-          assert.equal(status, 1);
+          assert.equal(status, 5);
         });
       }
 
       it('is refused: --partitions over a file, before the server is started', async () => {
         const args = ['--partitions', 'disk.raw', '[', 'sh', '-c', ': >started', ']'];
         const { status, stderr } = await place.tsnbdfuse(args);
-        assert.equal(status, 1);
+        assert.equal(status, 3);
         assert.match(
           stderr,
           /^tsnbdfuse: partitions are files beside the disk, which takes a directory/,
@@ -351,7 +351,7 @@ describe(
       it('is refused where there is no table', async () => {
         const args = ['--partition', '1', 'disk.raw', ...MEMORY];
         const { status, stderr } = await place.tsnbdfuse(args);
-        assert.equal(status, 1);
+        assert.equal(status, 5);
         assert.match(stderr, /partition 1 does not exist: the disk has no partition table\n$/);
       });
     });

@@ -197,7 +197,7 @@ describe(
       );
       assert.equal(await sync(), 'Input/output error');
       const { status, stderr } = await mounted.unmount('disk.raw');
-      assert.equal(status, 1);
+      assert.equal(status, 7);
       assert.match(
         stderr,
         /: is back with another disk: it has 33554432 bytes, and had 67108864; 512 KiB that were written and not yet flushed are not confirmed; disk\.raw now gives I\/O errors/,
@@ -213,7 +213,7 @@ describe(
       assert.match((await place.run('dd', READ)).stderr, /Input\/output error/);
       assert.equal(await sync(), 'Input/output error');
       const { status, stderr } = await mounted.unmount('disk.raw');
-      assert.equal(status, 1);
+      assert.equal(status, 7);
       assert.match(
         stderr,
         /not back within 1 s.*512 KiB that were written .*; disk\.raw now gives/,
@@ -225,7 +225,7 @@ describe(
       const mounted = await place.mount(['--reconnect=0', 'disk.raw', uri(server)]);
       await server.kill();
       assert.match((await place.run('dd', READ)).stderr, /Input\/output error/);
-      assert.equal((await mounted.unmount('disk.raw')).status, 1);
+      assert.equal((await mounted.unmount('disk.raw')).status, 7);
     });
 
     for (const how of ['an unmount', 'SIGTERM'] as const) {
@@ -250,7 +250,7 @@ describe(
         // What is open is soon taken from its holder, who then hears that instead.
         assert.match(await sync(), /^(Input\/output error|Transport endpoint is not connected)$/);
         const { status, stderr } = await mounted.running.ended;
-        assert.equal(status, 1);
+        assert.equal(status, 7);
         assert.match(stderr, /not back within .* 512 KiB that were written/);
       });
     }

@@ -104,7 +104,7 @@ describe(
           const server = ['[', 'tsnbdkit', 'memory', '1M', ']'];
           await unmounts(await place.mount(['--partitions', disk, ...server]));
           const failed = await place.tsnbdfuse([disk, '[', name, ']']);
-          assert.equal(failed.status, 1);
+          assert.equal(failed.status, 4);
           assert.equal(failed.stderr.trimEnd().split('\n').length, 1, failed.stderr);
           await nothingRan();
         });
@@ -155,7 +155,7 @@ describe(
       const result = await place.tsnbdfuse(['disk.raw', ...server]);
       // Neither in what is said of it when it fails.
       const own = result.stderr.split('\n').filter((line) => line.startsWith('tsnbdfuse: '));
-      assert.equal(result.status, 1);
+      assert.equal(result.status, 4);
       assert.ok(
         own.every((line) => !line.includes(secret)),
         own.join('\n'),

@@ -50,7 +50,7 @@ describe('a death', requires({ root: true, fuse: true, programs: ['nbdkit', 'qem
 
   async function endsWithOneLine(mounted: Mounted, message: RegExp): Promise<void> {
     const { status, stderr } = await mounted.unmount('disk.raw');
-    assert.equal(status, 1);
+    assert.equal(status, 7);
     const lines = stderr.split('\n').filter((line) => line.startsWith('tsnbdfuse: '));
     assert.equal(lines.length, 1, stderr);
     assert.match(lines[0] ?? '', message);

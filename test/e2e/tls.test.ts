@@ -147,13 +147,18 @@ describe(
       return warnings;
     }
 
-    async function fails(uri: string, message: RegExp, deadline = DEADLINE): Promise<void> {
+    async function fails(
+      uri: string,
+      message: RegExp,
+      { deadline = DEADLINE, failure = 'tls' } = {},
+    ): Promise<void> {
       await assert.rejects(
         connectDisk(parseNbdUri(uri), { deadline, connections: 1 }).then((disk) => disk.close()),
         (error) => {
           assert.ok(error instanceof HandshakeError, String(error));
           assert.match(error.message, message);
           assert.ok(!error.message.includes('\n'), error.message);
+          assert.equal(error.failure, failure, error.message);
           return true;
         },
       );
@@ -353,7 +358,10 @@ describe(
         const ack = optionReply(Option.STARTTLS, OptionReply.ACK);
         const { port } = await listening(answerStartTls(ack, () => undefined));
         const uri = `nbds://localhost:${port}/?${query(trusting())}`;
-        await fails(uri, /no answer within 0\.5 s/, 500);
+        await fails(uri, /no answer within 0\.5 s/, {
+          deadline: 500,
+          failure: 'unreachable',
+        });
       });
 
       it('where the server agrees, and then hangs up', async () => {
@@ -463,7 +471,7 @@ describe(
         await server.stop();
         const result = await place.run('dd', ['if=disk.raw', 'of=out', 'bs=1M', 'iflag=direct']);
         assert.match(result.stderr, /Input\/output error/);
-        assert.equal((await again.unmount('disk.raw')).status, 1);
+        assert.equal((await again.unmount('disk.raw')).status, 7);
 
         const refused = await place.tsnbdfuse(['disk.raw', uri.replace('nbds', 'nbd')]);
         assert.equal(refused.status, 2, 'TLS parameters without TLS');

@@ -97,7 +97,7 @@ describe(
       const writing = await writeInVain();
       unmount('-uz');
       const { status, stderr } = await endsInTime(mounted);
-      assert.equal(status, 1);
+      assert.equal(status, 7);
       assert.match(stderr, /did not answer within 1 s/);
       assert.notEqual((await writing.ended).status, 0);
     });
@@ -108,7 +108,7 @@ describe(
       mounted.signal('SIGTERM');
       await until('it is busy', () => mounted.running.stderr.includes('is busy'));
       mounted.signal('SIGTERM');
-      assert.equal((await endsInTime(mounted)).status, 1);
+      assert.equal((await endsInTime(mounted)).status, 7);
       assert.notEqual((await writing.ended).status, 0);
     });
 
@@ -150,7 +150,7 @@ describe(
         const writing = await writeInVain();
         unmount('-uz');
         const { status, stderr } = await endsInTime(mounted);
-        assert.equal(status, 1);
+        assert.equal(status, 7);
         assert.match(stderr, /did not answer within 1 s/);
         assert.notEqual((await writing.ended).status, 0);
       });

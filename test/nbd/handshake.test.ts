@@ -7,6 +7,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { HandshakeError, ProtocolError } from '../../src/nbd/errors.js';
+import type { HandshakeFailure } from '../../src/nbd/errors.js';
 import type { NegotiatedExport } from '../../src/nbd/export.js';
 import { checkExportName, clientHandshake } from '../../src/nbd/handshake.js';
 import type { HandshakeOptions } from '../../src/nbd/handshake.js';
@@ -116,6 +117,8 @@ interface Success extends Case {
 interface Failure extends Case {
   readonly error: typeof HandshakeError | typeof ProtocolError;
   readonly message: RegExp;
+  /** Of a HandshakeError; refused, if it is not said. */
+  readonly failure?: HandshakeFailure;
 }
 
 const SUCCESSES: readonly Success[] = [
@@ -452,13 +455,20 @@ const SUCCESSES: readonly Success[] = [
 ];
 
 /** GO answered with an error, and the farewell that has to follow. */
-function refusedGo(name: string, type: string, text: string, message: RegExp): Failure {
+function refusedGo(
+  name: string,
+  type: string,
+  text: string,
+  message: RegExp,
+  failure: HandshakeFailure = 'refused',
+): Failure {
   return {
     name,
     server: [BEFORE_GO, reply('00000007', type, text)],
     client: [ASKED_ALL, ABORT],
     error: HandshakeError,
     message,
+    failure,
   };
 }
 
@@ -495,8 +505,9 @@ const REJECTIONS: readonly Failure[] = [
     '80000005',
     '',
     /^the server (requires|wants) .*(TLS|encrypted).*begins with nbds/,
+    'tls',
   ),
-  refusedGo('shutdown', '80000007', '', /^the server is shutting down$/),
+  refusedGo('shutdown', '80000007', '', /^the server is shutting down$/, 'unreachable'),
   refusedGo('block sizes', '80000008', '', /^the server wants block sizes agreed on/),
   refusedGo(
     'too big',
@@ -531,6 +542,7 @@ const REJECTIONS: readonly Failure[] = [
     client: [HELLO, ASK_EXTENDED, ABORT],
     error: HandshakeError,
     message: /TLS|encrypted/,
+    failure: 'tls',
   },
   {
     name: 'shutdown, for extended headers',
@@ -539,6 +551,7 @@ const REJECTIONS: readonly Failure[] = [
     client: [HELLO, ASK_EXTENDED, ABORT],
     error: HandshakeError,
     message: /^the server is shutting down$/,
+    failure: 'unreachable',
   },
   refusedGo('an error of the future', 'ffffffff', '', /with error 0xffffffff/),
   {
@@ -566,6 +579,7 @@ const REJECTIONS: readonly Failure[] = [
     client: [HELLO, ASK_STRUCTURED, ABORT],
     error: HandshakeError,
     message: /(TLS|encrypted).*\(the server says: TLS first\)$/,
+    failure: 'tls',
   },
   {
     name: 'shutdown, from the first option on',
@@ -573,6 +587,7 @@ const REJECTIONS: readonly Failure[] = [
     client: [HELLO, ASK_STRUCTURED, ABORT],
     error: HandshakeError,
     message: /^the server is shutting down$/,
+    failure: 'unreachable',
   },
   {
     name: 'TLS, for the meta context',
@@ -580,6 +595,7 @@ const REJECTIONS: readonly Failure[] = [
     client: [HELLO, ASK_STRUCTURED, ASK_CONTEXT, ABORT],
     error: HandshakeError,
     message: /TLS|encrypted/,
+    failure: 'tls',
   },
   {
     name: 'shutdown, for the meta context',
@@ -587,6 +603,7 @@ const REJECTIONS: readonly Failure[] = [
     client: [HELLO, ASK_STRUCTURED, ASK_CONTEXT, ABORT],
     error: HandshakeError,
     message: /^the server is shutting down$/,
+    failure: 'unreachable',
   },
   {
     name: 'a name, oldstyle',
@@ -873,11 +890,14 @@ async function checkAll(
   }
 }
 
-function checkFailure(outcome: Outcome, { error, message }: Failure): void {
+function checkFailure(outcome: Outcome, { error, message, failure }: Failure): void {
   assert.ok('error' in outcome, 'it succeeded');
   assert.ok(outcome.error instanceof error, outcome.error.stack);
   assert.match(outcome.error.message, message);
   assert.doesNotMatch(outcome.error.message, /\p{Cc}/u);
+  if (outcome.error instanceof HandshakeError) {
+    assert.equal(outcome.error.failure, failure ?? 'refused');
+  }
 }
 
 describe('a handshake that succeeds', () => {

@@ -2,6 +2,7 @@
 
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
+import { ExitStatus } from '../../src/cli/exit-status.js';
 import { exercise, prepare } from '../support/exerciser.js';
 import { Workplace, until } from '../support/mounts.js';
 import type { Mounted } from '../support/mounts.js';
@@ -148,7 +149,9 @@ class Round {
     await injector.finish();
     const end = await this.#settle(mounted, start);
     const { status, stderr } = await mounted.unmount(FILE);
-    const allowed = isGentle(plan.fault) ? [0] : [0, 1];
+    const allowed: readonly number[] = isGentle(plan.fault)
+      ? [ExitStatus.SAFE]
+      : [ExitStatus.SAFE, ExitStatus.LOST];
     if (!allowed.includes(status ?? -1) || stderr.includes('internal error')) {
       throw new Error(`tsnbdfuse ended with ${String(status)}`);
     }
