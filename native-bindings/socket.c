@@ -300,6 +300,23 @@ static napi_value socket_pair(napi_env env, napi_callback_info info) {
   return make_int(env, 0);
 }
 
+/* peerCredentials(fd, out) */
+static napi_value peer_credentials(napi_env env, napi_callback_info info) {
+  napi_value arguments[2];
+  int32_t fd;
+  void *data;
+  struct ucred peer;
+  socklen_t length = sizeof peer;
+  if (!get_arguments(env, info, 2, arguments, NULL) || !get_int(env, arguments[0], &fd) ||
+      !get_elements(env, arguments[1], napi_int32_array, 2, &data)) {
+    return NULL;
+  }
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0) return make_int(env, -errno);
+  ((int32_t *)data)[0] = (int32_t)peer.pid;
+  ((int32_t *)data)[1] = (int32_t)peer.uid;
+  return make_int(env, 0);
+}
+
 bool define_socket(napi_env env, napi_value exports) {
   return define(env, exports, "unixListen", unix_listen) &&
          define(env, exports, "unixConnect", unix_connect) &&
@@ -311,5 +328,6 @@ bool define_socket(napi_env env, napi_value exports) {
          define(env, exports, "socketError", socket_error) &&
          define(env, exports, "resetOnClose", reset_on_close) &&
          define(env, exports, "accept", accept_next) &&
-         define(env, exports, "socketpair", socket_pair);
+         define(env, exports, "socketpair", socket_pair) &&
+         define(env, exports, "peerCredentials", peer_credentials);
 }

@@ -112,6 +112,11 @@ export interface Native {
   /** A connected pair of Unix stream sockets; 0, and the two in `out`. Blocking. */
   socketpair(out: Int32Array): number;
   /**
+   * Who is at the other end of a Unix socket (SO_PEERCRED): 0, and process and user in `out`. Of one that was
+   * connected to it is who listened. As this process numbers them; -1 and less for what does not fit.
+   */
+  peerCredentials(fd: number, out: Int32Array): number;
+  /**
    * One byte and one descriptor (SCM_RIGHTS), waiting for it. -ENODATA at the end of the stream,
    * -EPROTO for a byte without one, -ETIMEDOUT after a minute.
    */

@@ -19,6 +19,8 @@ import {
 } from './options.js';
 import type { Cache, Options, Patience, Shell } from './options.js';
 import { splitArguments } from './split-arguments.js';
+import { unmountCommandOf } from './unmount-command.js';
+import type { UnmountCommand } from './unmount-command.js';
 
 export interface MountCommand {
   readonly kind: 'mount';
@@ -67,6 +69,7 @@ export interface StatusCommand {
 export type CommandLine =
   | MountCommand
   | StatusCommand
+  | UnmountCommand
   | { readonly kind: 'help'; readonly text: string }
   | { readonly kind: 'version' }
   | { readonly kind: 'completion'; readonly shell: Shell };
@@ -101,6 +104,8 @@ export function parseCommandLine(args: readonly string[], calledAs = 'tsnbdfuse'
   if (options.completion !== undefined) return { kind: 'completion', shell: options.completion };
   if (options.status === true) return statusCommand(options, program, mode?.word);
   if (options.json === true) throw new UsageError('--json is for --status');
+  const unmount = unmountCommandOf(program, mode);
+  if (unmount !== undefined) return unmount;
 
   const fuse = fuseOptions(options.o ?? []);
   const { mountpoint, source } = destination(program.args, mode, options);

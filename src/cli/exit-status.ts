@@ -26,6 +26,20 @@ export const ExitStatus = {
 
 export type ExitStatus = (typeof ExitStatus)[keyof typeof ExitStatus];
 
+/** What a status of a mount that has ended means for what was written: the end of a sentence. */
+export function meaningOf(status: number): string {
+  switch (status) {
+    case ExitStatus.SAFE:
+      return 'all of it is safe';
+    case ExitStatus.LOST:
+      return 'the server was lost, or refused something; what was written last may be lost';
+    case ExitStatus.FORCED:
+      return 'it was ended by force; what was written last may be lost';
+    default:
+      return 'what was written last may be lost';
+  }
+}
+
 /** What a CommandError or a HandshakeError says of itself (its property `failure`). */
 const BY_FAILURE: ReadonlyMap<unknown, ExitStatus> = new Map<unknown, ExitStatus>([
   ['mountpoint', ExitStatus.MOUNTPOINT],

@@ -2,7 +2,7 @@
 
 import { enableTrace } from '../trace.js';
 import { parseCommandLine, USAGE } from './command-line.js';
-import type { CommandLine, MountCommand, StatusCommand } from './command-line.js';
+import type { CommandLine, MountCommand } from './command-line.js';
 import type { Daemon } from './daemon.js';
 import { launchedDaemon } from './daemon-output.js';
 import { InternalError, Interrupted, UsageError } from './errors.js';
@@ -58,26 +58,30 @@ async function answer(
       return print(commandLine.text);
     case 'version':
       return print(`tsnbdfuse ${version()}\n`);
-    case 'status':
-      return runStatus(commandLine);
     case 'completion': {
       const { completionScript } = await import('./completion/script.js');
       return print(completionScript(commandLine.shell));
     }
+    case 'status': {
+      const command = commandLine;
+      return attempt(async () => {
+        const { showStatus } = await import('./status.js');
+        return showStatus(command);
+      });
+    }
     case 'mount':
       return runMount(commandLine, daemon);
+    case 'unmount': {
+      const command = commandLine;
+      return run(command, async (interruptions) => {
+        const { unmount } = await import('./unmount.js');
+        return unmount(command, interruptions);
+      });
+    }
   }
 }
 
-async function runStatus(command: StatusCommand): Promise<number> {
-  try {
-    checkSurroundings();
-    const { showStatus } = await import('./status.js');
-    return await showStatus(command);
-  } catch (error) {
-    return await reportError(error);
-  }
-}
+type Work = (interruptions: Interruptions) => Promise<number>;
 
 /** Those that the user gives us. */
 function descriptorsOf({ source, readyFd }: MountCommand): number[] {
@@ -87,11 +91,25 @@ function descriptorsOf({ source, readyFd }: MountCommand): number[] {
   ];
 }
 
-async function runMount(command: MountCommand, daemon: Daemon | undefined): Promise<number> {
-  if (command.verbose) enableTrace();
-  const interruptions = new Interruptions();
+function runMount(command: MountCommand, daemon: Daemon | undefined): Promise<number> {
+  const service = takeServiceEnvironment(process.env);
   const summaries = new SummarySignal();
-  const status = await mountAndServe(command, interruptions, summaries, daemon);
+  return run(command, async (interruptions) => {
+    const supervisors = await Supervisors.open(command, interruptions, daemon, service);
+    try {
+      const { serve } = await import('./serve.js');
+      return await serve(command, interruptions, summaries, supervisors);
+    } finally {
+      supervisors.close();
+    }
+  });
+}
+
+/** @param work loads what it needs: a mistake in the command line, or a call for help, is answered without it */
+async function run({ verbose }: { readonly verbose: boolean }, work: Work): Promise<number> {
+  if (verbose) enableTrace();
+  const interruptions = new Interruptions();
+  const status = await attempt(() => work(interruptions));
   // Of what went wrong at the very end nobody else has told.
   const left = interruptions.close();
   if (left === undefined) return status;
@@ -99,24 +117,12 @@ async function runMount(command: MountCommand, daemon: Daemon | undefined): Prom
   return status === ExitStatus.SAFE ? leftStatus : status;
 }
 
-async function mountAndServe(
-  command: MountCommand,
-  interruptions: Interruptions,
-  summaries: SummarySignal,
-  daemon: Daemon | undefined,
-): Promise<number> {
-  const service = takeServiceEnvironment(process.env);
-  let supervisors: Supervisors | undefined;
+async function attempt(work: () => Promise<number>): Promise<number> {
   try {
     checkSurroundings();
-    supervisors = await Supervisors.open(command, interruptions, daemon, service);
-    // Only now: a mistake in the command line, or a call for help, is answered without it.
-    const { serve } = await import('./serve.js');
-    return await serve(command, interruptions, summaries, supervisors);
+    return await work();
   } catch (error) {
     return reportError(error);
-  } finally {
-    supervisors?.close();
   }
 }
 

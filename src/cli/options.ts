@@ -14,7 +14,8 @@ export const FORMS = `[options] MOUNTPOINT [ CMD ARGS... ]
        tsnbdfuse [options] MOUNTPOINT IMAGE | URI
        tsnbdfuse [options] MOUNTPOINT --command CMD ARGS... | --fd N |
                  --tcp HOST PORT | --unix SOCKET | --vsock CID PORT
-       tsnbdfuse --status [MOUNTPOINT] [--json]`;
+       tsnbdfuse --status [MOUNTPOINT] [--json]
+       tsnbdfuse --unmount [--lazy] MOUNTPOINT`;
 
 export const EXAMPLES = `
 Examples:
@@ -22,7 +23,7 @@ Examples:
   tsnbdfuse disk.raw disk.qcow2 &
   tsnbdfuse disk.raw [ tsnbdkit memory 1G ] &
   tsnbdfuse disk.raw nbd://server.example/export &
-  fusermount3 -u disk.raw
+  tsnbdfuse -u disk.raw
 
 More options, all URIs, and recipes: man tsnbdfuse, man tsnbdfuse-recipes`;
 
@@ -189,6 +190,8 @@ export interface Options {
   readonly offset?: bigint;
   readonly size?: bigint;
   readonly trim?: true;
+  readonly unmount?: true;
+  readonly lazy?: true;
   readonly verbose?: true;
   readonly debug?: true;
   readonly stats?: true;
@@ -207,6 +210,7 @@ const SHOWN = 'What is shown:';
 const USE = 'How it is used:';
 const FAILURES = 'When the server fails:';
 const STATUS = 'How it does:';
+const ENDING = 'How it ends:';
 const MESSAGES = 'Messages and help:';
 
 export const SHELLS = ['bash', 'zsh', 'fish'] as const;
@@ -309,6 +313,9 @@ export function makeProgram(): Command {
       .option('--metrics <address>', 'serve metrics: [HOST:]PORT, or a socket', parseMetricsAddress)
       .option('--status', 'show what is mounted, or MOUNTPOINT; also --json')
       .addOption(new Option('--json', 'with --status: for scripts').hideHelp())
+      .optionsGroup(ENDING)
+      .option('-u, --unmount', 'unmount MOUNTPOINT, and wait until all is safe')
+      .addOption(new Option('-z, --lazy', 'with -u: detach it also while it is in use').hideHelp())
       .optionsGroup(MESSAGES)
       .option('-v, --verbose', 'trace each request, as DEBUG=tsnbdfuse:* does')
       .addOption(new Option('-d, --debug', 'the same as -v').hideHelp())

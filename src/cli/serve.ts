@@ -17,6 +17,7 @@ import { CommandError, InternalError } from './errors.js';
 import { checkFuse } from '../fuse/available.js';
 import { deadMountsCleared } from '../fuse/dead-mount.js';
 import { MountError } from '../fuse/errors.js';
+import { ControlServer } from './control/server.js';
 import { ExitStatus } from './exit-status.js';
 import { findHolders } from './holders.js';
 import { say } from './messages.js';
@@ -134,6 +135,8 @@ async function serveOrigin(
     // What went wrong first is what the user is to hear.
     await origin.close(session?.urgency ?? 'in its time');
     throw error;
+  } finally {
+    session?.close();
   }
 }
 
@@ -191,6 +194,7 @@ class Session {
   #loss: Promise<string> | undefined;
   #report: Promise<void> | undefined;
   #mounted = false;
+  #control: ControlServer | undefined;
   /** The user wants it to end, whatever is lost. */
   gaveUp = false;
   /** Signals have ended it, with something that was not saved. */
@@ -327,10 +331,33 @@ class Session {
       },
     });
     this.#mounted = true;
+    this.#control = this.#openControl(mount);
     native.busyPoll(BUSY_POLL, mount.inFlight, BUSY_POLL_REQUESTS);
     // The server may have died while the mount was made.
     if (this.#loss !== undefined) this.#report ??= this.#reportLoss(this.#loss);
     return mount;
+  }
+
+  /** Others may ask for the unmount, and wait for the end of this process. */
+  #openControl(mount: Mount): ControlServer | undefined {
+    const { path, name } = this.#mountpoint;
+    return ControlServer.open(mount.device, {
+      greeting: { mountpoint: path, isDirectory: name !== undefined },
+      progress: () => mount.answered,
+      request: async (what) => {
+        if (what === 'detach') return mount.hide();
+        this.#hurry();
+        const result = await mount.unmount({ lazy: false });
+        // Who goes on using it is not to lose a server that is back a little later.
+        if (result === -constants.errno.EBUSY) this.#disk.hurryNoMore();
+        return result;
+      },
+    });
+  }
+
+  /** Comes last: whoever waits for the end of this process is connected to it. */
+  close(): void {
+    this.#control?.stop();
   }
 
   /** Milliseconds: whatever the disk still does in them is not to be cut off. */

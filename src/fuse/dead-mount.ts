@@ -3,14 +3,11 @@
  * the kernel it is as much a mount as any other: who takes it away must be sure that it is ours, and dead.
  */
 
-import { within } from '../deadline.js';
 import { traceMain } from '../trace.js';
 import { detach } from './attach.js';
+import { lookAside } from './look-aside.js';
 import { OWN_TYPE, findMount } from './mountpoint.js';
 import type { ClearDead, MountEntry } from './mountpoint.js';
-
-/** Milliseconds. A dead mount answers at once, and a living one that hangs is not waited for. */
-const LOOK_DEADLINE = 2_000;
 
 /** One of the same user, or of root for root: what belongs to others is theirs to take away. */
 function isOurs({ type, options }: MountEntry): boolean {
@@ -23,24 +20,12 @@ export function tellsOfDeath(stderr: string): boolean {
 }
 
 /**
- * statfs(2) changes nothing in a mount that lives, and is never answered from what the kernel remembers. It is
- * left to a process of its own, which may have to be left behind, waiting for a mount that hangs.
+ * statfs(2) changes nothing in a mount that lives, and is never answered from what the kernel remembers.
+ * @param path of a mountpoint
  */
 export async function isDead(path: string): Promise<boolean> {
-  // It takes long to load, and is seldom needed.
-  const { execa } = await import('execa');
-  const look = execa('stat', ['-f', '--', path], {
-    stdio: ['ignore', 'ignore', 'pipe'],
-    env: { LC_ALL: 'C' },
-    cwd: '/',
-    reject: false,
-  });
-  const result = await within(look, LOOK_DEADLINE);
-  if (typeof result !== 'symbol') return tellsOfDeath(result.stderr);
-  look.kill('SIGKILL');
-  look.stderr.destroy();
-  look.unref();
-  return false;
+  const said = await lookAside(['-f', '--', path]);
+  return said !== undefined && tellsOfDeath(said);
 }
 
 /**

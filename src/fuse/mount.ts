@@ -69,6 +69,10 @@ export interface Mount {
   readonly readOnly: boolean;
   /** It is out of use: its last requests are answered, and a last flush is made. */
   readonly isEnding: boolean;
+  /** How many requests of the kernel have been answered. */
+  readonly answered: number;
+  /** `major:minor` of the mount; undefined where it was gone as soon as it was made. */
+  readonly device: string | undefined;
   /**
    * Resolves when the mount is gone, all its requests are answered and a last flush was tried; never
    * rejects.
@@ -82,6 +86,11 @@ export interface Mount {
    *   it is out of sight already, -EALREADY where it has ended
    */
   unmount(how: { readonly lazy: boolean; readonly patience?: number }): Promise<number>;
+  /**
+   * Takes the mount out of sight, and from nobody: it ends when those who have the file open have closed it.
+   * @returns as `unmount`
+   */
+  hide(): Promise<number>;
   /** Whether it is still in its place. Never rejects. */
   isMounted(): Promise<boolean>;
   /** What somebody has mounted over it, for a message; it is in the way of an unmount. */
@@ -172,6 +181,8 @@ class DiskMount implements Mount {
   #own: OwnMount | undefined;
   #mender: SizeMender | undefined;
   #ending = false;
+  /** An attempt to unmount, under way. */
+  #detaching: Promise<number> | undefined;
   /** Files of which it was said that something was written past their end. */
   readonly #toldOverrun = new WeakSet<FileNode>();
 
@@ -328,6 +339,14 @@ class DiskMount implements Mount {
     return this.#session?.protocol.inFlight ?? new Int32Array(1);
   }
 
+  get answered(): number {
+    return this.#session?.protocol.answered ?? 0;
+  }
+
+  get device(): string | undefined {
+    return this.#own?.device;
+  }
+
   /** Starts the session and waits until the kernel has greeted us. */
   #serve(fd: number, protocol: ProtocolOptions, end: FileEnd | undefined): Promise<boolean> {
     return new Promise((resolve, reject) => {
@@ -388,10 +407,23 @@ class DiskMount implements Mount {
     readonly patience?: number;
   }): Promise<number> {
     if (this.#ending) return -errno.EALREADY;
-    const result = (await this.#own?.detach(lazy)) ?? -errno.EINVAL;
+    const result = (await (lazy ? this.#own?.detach(true) : this.#detach())) ?? -errno.EINVAL;
     // EINVAL: it is not here any more, though another mount namespace may still have it.
     if (lazy && (result === 0 || result === -errno.EINVAL)) void this.#end(undefined, patience);
     return result;
+  }
+
+  /** While one attempt waits for what is written back, it is everybody's: each would hold a thread. */
+  #detach(): Promise<number> | undefined {
+    this.#detaching ??= this.#own?.detach(false).finally(() => {
+      this.#detaching = undefined;
+    });
+    return this.#detaching;
+  }
+
+  async hide(): Promise<number> {
+    if (this.#ending) return -errno.EALREADY;
+    return (await this.#own?.detach(true)) ?? -errno.EINVAL;
   }
 
   async isMounted(): Promise<boolean> {

@@ -80,14 +80,20 @@ export function shellWord(text: string): string {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", String.raw`'\''`)}'`;
 }
 
-/** The command that unmounts a path on this machine. */
-export function unmountCommand(path: string): string {
+/**
+ * The command that unmounts a path on this machine.
+ * @param program with its options, if not one that every machine has
+ */
+export function unmountCommand(path: string, program = unmounter()): string {
+  const safe = path.startsWith('-') ? `./${path}` : path;
+  return `${program} ${shellWord(safe)}`;
+}
+
+function unmounter(): string {
   const folders = (process.env['PATH'] ?? '').split(delimiter);
   const helper = folders.some((folder) => folder !== '' && existsSync(join(folder, 'fusermount3')));
   // Root needs no helper, and the package that it comes in need not be installed.
-  const command = helper || process.getuid?.() !== 0 ? 'fusermount3 -u' : 'umount';
-  const safe = path.startsWith('-') ? `./${path}` : path;
-  return `${command} ${shellWord(safe)}`;
+  return helper || process.getuid?.() !== 0 ? 'fusermount3 -u' : 'umount';
 }
 
 function errorCode(error: unknown): string {

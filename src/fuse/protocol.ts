@@ -84,6 +84,8 @@ export class FuseProtocol {
    * are read together were there together, and the time is asked for once.
    */
   receivedAt = 0;
+  /** How many requests have been answered. */
+  answered = 0;
   #whenIdle: (() => void) | undefined;
 
   constructor(tree: Tree, options: ProtocolOptions, arena: RequestArena, channel: KernelChannel) {
@@ -174,6 +176,7 @@ export class FuseProtocol {
 
   /** For FuseRequest: it has been answered. */
   finished(request: FuseRequest): void {
+    this.answered++;
     if (request.holdsSlab) this.#arena.release(request.slab);
     request.state = 'free';
     this.#free.push(request);

@@ -17,6 +17,50 @@ function mount(line: string): MountCommand {
   return parsed;
 }
 
+describe('a command line that unmounts', () => {
+  const unmount = (more: object): object => ({
+    kind: 'unmount',
+    mountpoint: 'd',
+    isLazy: false,
+    patience: 30_000,
+    verbose: false,
+    ...more,
+  });
+  for (const [line, more] of [
+    ['-u d', {}],
+    ['--unmount d', {}],
+    ['d -u', {}],
+    ['--unm d', {}],
+    ['-u -- -d', { mountpoint: '-d' }],
+    ['-uz d', { isLazy: true }],
+    ['-z -u d', { isLazy: true }],
+    ['--unmount --lazy d', { isLazy: true }],
+    ['-u --timeout 2.5 d', { patience: 2_500 }],
+    ['-u --timeout=0 d', { patience: undefined }],
+    ['-uv d', { verbose: true }],
+  ] as const) {
+    it(line, () => assert.deepEqual(parse(line), unmount(more)));
+  }
+
+  for (const [line, message] of [
+    ['-u', /^the mountpoint is missing: what shall be unmounted\?$/],
+    ['-u d e', /^e: --unmount takes one mountpoint$/],
+    ['-u d nbd://host/', /^nbd:\/\/host\/: --unmount takes one mountpoint$/],
+    ['-u d [ true ]', /^\[: --unmount takes a mountpoint and nothing else$/],
+    ['-u d --unix s', /^--unix: --unmount takes a mountpoint and nothing else$/],
+    ['-u -r d', /^--unmount and --readonly cannot be used together$/],
+    ['-u -C 4 d', /^--unmount and --connections cannot be used together$/],
+    ['-u -o ro d', /^--unmount and -o cannot be used together$/],
+    ['-u --timeout x d', /^option '--timeout <seconds>' argument 'x' is invalid\. /],
+    ['-z d', /^-z is for an unmount: -u -z$/],
+    ['-z d [ true ]', /^-z is for an unmount: -u -z$/],
+  ] as const) {
+    it(`is refused: ${line}`, () => {
+      assert.throws(() => parse(line), { name: 'UsageError', message });
+    });
+  }
+});
+
 describe('a command line that says what to mount', () => {
   const defaults = {
     kind: 'mount',
