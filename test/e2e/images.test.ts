@@ -50,7 +50,7 @@ async function fails(
   options: RunOptions = {},
 ): Promise<void> {
   const { status, stderr } = await place.tsnbdfuse(args, options);
-  assert.equal(status, 1, stderr);
+  assert.equal(status, 4, stderr);
   assert.equal(stderr.trimEnd().split('\n').length, 1, stderr);
   assert.match(stderr, message);
   await place.nothingLeft();
@@ -302,7 +302,7 @@ describe('an image that lies', requires({ fuse: true, programs: NEEDED }), () =>
     const { stdout, stderr } = await place.run('dd', read);
     assert.ok(!stdout.includes('secret'));
     assert.match(stderr, /Input\/output error/);
-    assert.equal((await mounted.unmount('disk.raw')).status, 1);
+    assert.equal((await mounted.unmount('disk.raw')).status, 7);
     assert.match(mounted.running.stderr, /disk\.qcow2 is another file than it was/);
   });
 });
@@ -360,7 +360,7 @@ describe('an image that cannot be served', requires({ programs: NEEDED }), () =>
     const mounted = await place.mount(['disk.raw', 'disk.qcow2']);
     for (const options of [[], ['-r']]) {
       const { status, stderr } = await place.tsnbdfuse([...options, 'other.raw', 'disk.qcow2']);
-      assert.equal(status, 1);
+      assert.equal(status, 4);
       assert.match(stderr, /^tsnbdfuse: disk\.qcow2 is in use: another program[^\n]*\n$/);
     }
     await endsWell(mounted);
@@ -463,7 +463,7 @@ describe('a server of an image that dies', requires({ fuse: true, programs: NEED
     for (const [pid] of await servers()) process.kill(pid, 'SIGKILL');
     assert.match((await place.run('cat', ['disk.raw'])).stderr, /Input\/output error/);
     const { status, stderr } = await mounted.unmount('disk.raw');
-    assert.equal(status, 1);
+    assert.equal(status, 7);
     assert.match(stderr, /server qemu-nbd was killed by SIGKILL; disk\.raw now gives/);
   });
 
@@ -472,7 +472,7 @@ describe('a server of an image that dies', requires({ fuse: true, programs: NEED
     const mounted = await place.mount(['disk.img', 'disk.img']);
     for (const [pid] of await servers()) process.kill(pid, 'SIGKILL');
     assert.match((await place.run('cat', ['disk.img'])).stderr, /Input\/output error/);
-    assert.equal((await mounted.unmount('disk.img')).status, 1);
+    assert.equal((await mounted.unmount('disk.img')).status, 7);
     assert.match(mounted.running.stderr, /disk\.img now gives I\/O errors/);
   });
 
@@ -482,7 +482,7 @@ describe('a server of an image that dies', requires({ fuse: true, programs: NEED
     await rm(place.join('disk.qcow2'));
     for (const [pid] of await servers()) process.kill(pid, 'SIGKILL');
     assert.match((await place.run('cat', ['disk.raw'])).stderr, /Input\/output error/);
-    assert.equal((await mounted.unmount('disk.raw')).status, 1);
+    assert.equal((await mounted.unmount('disk.raw')).status, 7);
     assert.match(mounted.running.stderr, /disk\.qcow2 does not exist/);
   });
 });

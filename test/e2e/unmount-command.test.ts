@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { mkdir, readFile, readlink, symlink, truncate } from 'node:fs/promises';
+import { mkdir, readFile, readlink, rm, symlink, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { listSockets } from '../../src/cli/control/socket-name.js';
@@ -86,6 +86,12 @@ describe(
           `pos:\t${text.length}\n`,
         ),
       );
+    }
+
+    /** The next mount takes away what the status socket of a killed process was. */
+    async function kill(mounted: Mounted): Promise<void> {
+      await mounted.kill();
+      await rm(place.join('run/tsnbdfuse'), { recursive: true, force: true });
     }
 
     const deviceOf = (name: string): string => {
@@ -207,7 +213,7 @@ describe(
 
         it('takes a dead mount away, and does not call that safe', async () => {
           const mounted = await mount('disk.raw', ...MEMORY);
-          await mounted.kill();
+          await kill(mounted);
           await says(['disk.raw'], 7, /^tsnbdfuse: disk\.raw was dead, .* may be lost\n$/, user);
           assert.deepEqual(await place.mounts(), []);
         });
@@ -217,7 +223,7 @@ describe(
           const holder = await hold('disk.raw', user);
           const ending = unmounting(['disk.raw'], user);
           await until('it is busy', () => ending.stderr.includes('is busy'));
-          await mounted.kill();
+          await kill(mounted);
           const { status, stderr } = await ending.ended;
           assert.equal(status, 7);
           assert.match(
