@@ -210,7 +210,6 @@ const SHOWN = 'What is shown:';
 const USE = 'How it is used:';
 const FAILURES = 'When the server fails:';
 const STATUS = 'How it does:';
-const ENDING = 'How it ends:';
 const MESSAGES = 'Messages and help:';
 
 export const SHELLS = ['bash', 'zsh', 'fish'] as const;
@@ -307,13 +306,13 @@ export function makeProgram(): Command {
       .option('--offset <bytes>', 'show the disk from there on: 512, 10M, 1.5G', parseBytes)
       .option('--size <bytes>', 'show no more of it than that', parseWindowSize)
       .optionsGroup(USE)
-      .option('--trim', 'trim where holes are punched')
+      .addOption(new Option('--trim', 'trim where holes are punched').hideHelp())
       .optionsGroup(STATUS)
       .option('--stats', 'a live line on a terminal, and a summary at the end')
       .option('--metrics <address>', 'serve metrics: [HOST:]PORT, or a socket', parseMetricsAddress)
       .option('--status', 'show what is mounted, or MOUNTPOINT; also --json')
       .addOption(new Option('--json', 'with --status: for scripts').hideHelp())
-      .optionsGroup(ENDING)
+      .optionsGroup(USE)
       .option('-u, --unmount', 'unmount MOUNTPOINT, and wait until all is safe')
       .addOption(new Option('-z, --lazy', 'with -u: detach it also while it is in use').hideHelp())
       .optionsGroup(MESSAGES)
@@ -321,7 +320,7 @@ export function makeProgram(): Command {
       .addOption(new Option('-d, --debug', 'the same as -v').hideHelp())
       .addOption(new Option('-s', 'accepted; there is one thread anyway').hideHelp())
       .option('-V, --version', 'print the version')
-      .option('--fuse-help', 'print the options of -o')
+      .addOption(new Option('--fuse-help', 'print the options of -o').hideHelp())
       .addOption(
         new Option('--completion <shell>', 'print completions for a shell').choices(SHELLS),
       )
