@@ -46,6 +46,7 @@ export { MountError } from './fuse/errors.js';
 export { MountOptionError } from './fuse/mount-options.js';
 export type { CacheMode } from './fuse/mount.js';
 export { HandshakeError } from './nbd/errors.js';
+export type { HandshakeErrorOptions, HandshakeFailure } from './nbd/errors.js';
 export { UriError } from './nbd/uri.js';
 export { PartError } from './partitions/part.js';
 export { PartitionTableError } from './partitions/table.js';

@@ -63,6 +63,7 @@ export class ProtocolError extends Error {
 /** Why there is no export: nobody answers as an NBD server does, the export is not given to us, or TLS is in the way. */
 export type HandshakeFailure = 'unreachable' | 'refused' | 'tls';
 
+/** What a `HandshakeError` is made of, beside its message. */
 export interface HandshakeErrorOptions extends ErrorOptions {
   /** If it is not said, the server could not be reached. */
   readonly failure?: HandshakeFailure | undefined;
@@ -77,8 +78,10 @@ export class HandshakeError extends Error {
   override readonly name = 'HandshakeError';
   /** The same for those who go by codes. */
   readonly code = 'ERR_NBD_HANDSHAKE';
+  /** Why, for those who want to do something about it. */
   readonly failure: HandshakeFailure;
 
+  /** @param message one line for the user */
   constructor(message: string, options: HandshakeErrorOptions = {}) {
     super(message, options);
     this.failure = options.failure ?? 'unreachable';
