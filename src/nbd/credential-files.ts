@@ -3,7 +3,7 @@
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { TOO_LATE, within } from '../deadline.js';
-import { SetupError } from './errors.js';
+import { HandshakeError, SetupError } from './errors.js';
 
 /** Far more than all authorities of a machine take. */
 const MAX_BYTES = 8 * 1024 * 1024;
@@ -37,6 +37,7 @@ export async function readCredentialFile(
     if (file === TOO_LATE) throw unreadable(path, `no answer within ${deadline / 1000} s`);
     return file;
   } catch (error) {
+    if (error instanceof HandshakeError) throw error;
     const code = error instanceof Error && 'code' in error ? String(error.code) : '';
     if (code === 'ENOENT') return undefined;
     throw code.startsWith('E') ? unreadable(path, REASONS.get(code) ?? code, error) : error;

@@ -107,16 +107,16 @@ describe(
       [
         'a server that fails, with what it said',
         ['disk.raw', '[', 'sh', '-c', 'echo "no image" >&2; exit 3', ']'],
-        1,
+        4,
         /^no image\ntsnbdfuse: server sh exited with status 3 before it served the disk\n$/,
       ],
       [
         'nobody who listens',
         ['disk.raw', 'nbd+unix:///?socket=nobody'],
-        1,
+        4,
         /^tsnbdfuse: .*nobody.*no such file or directory\n$/,
       ],
-      ['no mountpoint', ['nowhere/disk.raw', ...MEMORY], 1, /^tsnbdfuse: .*nowhere/],
+      ['no mountpoint', ['nowhere/disk.raw', ...MEMORY], 3, /^tsnbdfuse: .*nowhere/],
       ['a log that cannot be', ['--log', 'no/log', 'disk.raw', ...MEMORY], 1, /the log no\/log/],
       ['a mistake', ['--frob', 'disk.raw'], 2, /^tsnbdfuse: .*--frob.*\nusage: /],
     ] as const) {
