@@ -27,13 +27,14 @@ const ADDON = `prebuilds/linux-${process.arch}/tsnbdfuse.${libcOf(process.execPa
 /** All that may stand in the package. */
 const CONTENTS = [
   /^(package\.json|README\.md|LICENSE)$/,
-  /^bin\/(tsnbdfuse|tsnbdkit|launch\.cjs|package\.json)$/,
+  /^bin\/(tsnbdfuse|tsnbdkit|mount\.fuse\.tsnbdfuse|launch\.cjs|package\.json)$/,
   /^dist\/src\/.+\.(js|d\.ts)$/,
   /^dist\/bundle\/[^/]+\.(cjs|cache)$/,
   /^prebuilds\/linux-(x64|arm64)\/tsnbdfuse\.(glibc|musl)\.node$/,
   /^native-bindings\/([^/]+\.[ch]|binding\.gyp|README\.md)$/,
   /^examples\/[^/]+\.(ts|md)$/,
-  /^man\//,
+  /^man\/[^/]+\.\d$/,
+  /^systemd\/[^/]+\.(service|mount)$/,
 ];
 
 interface Packed {

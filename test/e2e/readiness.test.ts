@@ -75,7 +75,7 @@ describe(
       const words = ['--ready-fd', '3', 'disk.raw', '[', 'false', ']'];
       const running = place.start(TSNBDFUSE, words, { descriptors: [stream.theirs] });
       stream.given();
-      assert.equal((await running.ended).status, 1);
+      assert.equal((await running.ended).status, 4);
       await until('it is closed', () => stream.hasEnded);
       assert.equal(stream.text, '');
     });
