@@ -18,9 +18,9 @@ import { serveFiles } from '../support/web-server.js';
 function untilMounted(): string {
   const [loop] = sessionsOf(sourceOf('tsnbdfuse-recipes.7'))
     .flatMap(({ commands }) => commands.map(({ text }) => text))
-    .filter((text) => text.startsWith('until mountpoint '));
+    .filter((text) => text.startsWith('until tsnbdfuse --status '));
   assert.ok(loop !== undefined, 'the recipes tell how to wait for a mount');
-  return loop.replace(/(?<=^until mountpoint -q )\S+(?=;| )/, 'MOUNTPOINT');
+  return loop.replace(/(?<=^until tsnbdfuse --status )\S+/, 'MOUNTPOINT');
 }
 
 /** What is called otherwise on this machine. */
