@@ -213,15 +213,17 @@ export class ReplyParser {
         `sent block status for a meta context that was not agreed on (id ${id})`,
       );
     }
-    if (command.statusReply === undefined && context !== BASE_ALLOCATION) return;
-    if (command.extents !== undefined || command.statuses?.has(context) === true) {
+    const forExtents = command.statusReply === undefined;
+    const isExtents = forExtents && context === BASE_ALLOCATION;
+    if (isExtents ? command.extents !== undefined : command.statuses?.has(context) === true) {
       throw new ProtocolError('sent block status twice in one reply');
     }
-    if (command.statusReply === undefined) {
+    if (isExtents) {
       command.extents = read(view, at, length, allocationExtent);
     } else {
+      // Of a context that nobody asks about it is kept that it was there: not even that may come without end.
       command.statuses ??= new Map();
-      command.statuses.set(context, read(view, at, length, statusExtent));
+      command.statuses.set(context, forExtents ? [] : read(view, at, length, statusExtent));
     }
   }
 

@@ -137,6 +137,11 @@ describe('what a server tells of several contexts', () => {
     assert.throws(() => answerOf('status', [ALLOCATION_CHUNK, ALLOCATION_CHUNK]), {
       message: 'sent block status twice in one reply',
     });
+    // Also of one that an extents question ignores: what is ignored has to end as well.
+    const dirty = status(COOKIE, false, 2, [[4096, 1]]);
+    assert.throws(() => answerOf('extents', [dirty, dirty, ALLOCATION_CHUNK, none(COOKIE)]), {
+      message: 'sent block status twice in one reply',
+    });
     assert.throws(() => answerOf('status', [status(COOKIE, true, 3, [[4096, 0]])]), {
       message: 'sent block status for a meta context that was not agreed on (id 3)',
     });
