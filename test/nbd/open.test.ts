@@ -11,6 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { errno, errnoText } from '../../src/errno.js';
 import { native } from '../../src/native.js';
 import { HandshakeError } from '../../src/nbd/errors.js';
 import { readDisk } from '../../src/disk/promises.js';
@@ -335,19 +336,25 @@ describe('a server over TCP', () => {
     await opens(address);
   });
 
-  it('by its IPv6 address', async (t) => {
-    const fd = native.tcpListen('::1', 0, 1);
-    if (fd < 0) {
-      t.skip('no IPv6 here');
-      return;
-    }
-    native.close(fd);
-    await opens(await serve(oldstyle, { host: '::1', port: 0 }));
-    // The name of an interface belongs to the address.
-    const address = await serve(oldstyle, { host: '::1', port: 0 });
-    assert.ok(address.kind === 'tcp');
-    await opens({ ...address, host: '::1%lo' });
-  });
+  // The name of an interface belongs to the address.
+  for (const host of ['::1', '::1%lo']) {
+    it(`by its IPv6 address, or a line on why that cannot be: ${host}`, async () => {
+      const listener = native.tcpListen('::1', 0, 1);
+      if (listener < 0) {
+        // The kernel has no IPv6, or it is switched off: there is no other reason.
+        assert.ok([errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL].includes(-listener), `${listener}`);
+        assert.equal(
+          await failure({ kind: 'tcp', host, port: 1 }),
+          `cannot connect to [${host}]:1: ${errnoText(-listener)}`,
+        );
+        return;
+      }
+      native.close(listener);
+      const address = await serve(oldstyle, { host: '::1', port: 0 });
+      assert.ok(address.kind === 'tcp');
+      await opens({ ...address, host });
+    });
+  }
 
   it('by its name', async () => {
     const address = await serve(oldstyle, { host: '127.0.0.1', port: 0 });
