@@ -1,6 +1,56 @@
 import js from '@eslint/js';
 import tseslint from 'typescript-eslint';
 
+/**
+ * A folder is a layer, and imports go one way: fuse -> disk <- nbd (see ARCHITECTURE.md). Each may import what
+ * stands here, of itself all, and of src itself all. The commands, in cli, may import anything.
+ */
+const LAYERS = [
+  { folder: 'disk', imports: ['observe'] },
+  { folder: 'partitions', imports: ['disk'] },
+  { folder: 'fuse', imports: ['disk', 'partitions', 'observe'] },
+  { folder: 'nbd', imports: ['disk', 'transport'] },
+  {
+    folder: 'server',
+    imports: ['disk', 'transport', 'nbd/constants.js', 'nbd/errors.js', 'nbd/printing.js'],
+  },
+  { folder: 'images', imports: [] },
+  { folder: 'transport', imports: [] },
+  { folder: 'observe', imports: [] },
+  { folder: 'control', imports: ['observe', 'server/listen.js'] },
+  {
+    // The library uses all that the command is made of, and not the command.
+    folder: 'api',
+    more: ['src/index.ts', 'src/disk-api.ts'],
+    imports: [
+      ...['disk', 'partitions', 'fuse', 'nbd', 'server'],
+      ...['images', 'transport', 'observe', 'control'],
+    ],
+  },
+];
+
+function layer({ folder, imports, more = [] }) {
+  const others = [...LAYERS.map((other) => other.folder), 'cli'].filter(
+    (other) => other !== folder && !imports.includes(other),
+  );
+  const files = imports.filter((path) => path.includes('/'));
+  return {
+    files: [`src/${folder}/**/*.ts`, ...more],
+    rules: {
+      'no-restricted-imports': [
+        'error',
+        // Of what is restricted, those behind a ! are not: they have to come last.
+        {
+          patterns: [
+            ...others.map((other) => `**/${other}/*`),
+            ...files.map((path) => `!**/${path}`),
+          ],
+        },
+      ],
+    },
+  };
+}
+
 export default tseslint.config(
   { ignores: ['dist/', 'native-bindings/build/', 'node_modules/', 'coverage/', 'docs/api/'] },
   js.configs.recommended,
@@ -45,142 +95,5 @@ export default tseslint.config(
       ],
     },
   },
-  {
-    // A folder is a layer, and imports go one way: fuse -> disk <- nbd (see ARCHITECTURE.md).
-    files: ['src/fuse/**/*.ts'],
-    rules: {
-      'no-restricted-imports': [
-        'error',
-        { patterns: ['**/nbd/*', '**/server/*', '**/cli/*', '**/control/*'] },
-      ],
-    },
-  },
-  {
-    files: ['src/nbd/**/*.ts'],
-    rules: {
-      'no-restricted-imports': [
-        'error',
-        { patterns: ['**/fuse/*', '**/server/*', '**/cli/*', '**/partitions/*', '**/control/*'] },
-      ],
-    },
-  },
-  {
-    files: ['src/disk/**/*.ts'],
-    rules: {
-      'no-restricted-imports': [
-        'error',
-        {
-          patterns: [
-            '**/fuse/*',
-            '**/nbd/*',
-            '**/server/*',
-            '**/cli/*',
-            '**/transport/*',
-            '**/partitions/*',
-            '**/control/*',
-          ],
-        },
-      ],
-    },
-  },
-  {
-    files: ['src/partitions/**/*.ts'],
-    rules: {
-      'no-restricted-imports': [
-        'error',
-        { patterns: ['**/fuse/*', '**/nbd/*', '**/server/*', '**/cli/*', '**/transport/*'] },
-      ],
-    },
-  },
-  {
-    files: ['src/images/**/*.ts'],
-    rules: {
-      'no-restricted-imports': [
-        'error',
-        {
-          patterns: [
-            '**/fuse/*',
-            '**/nbd/*',
-            '**/server/*',
-            '**/cli/*',
-            '**/disk/*',
-            '**/transport/*',
-            '**/partitions/*',
-          ],
-        },
-      ],
-    },
-  },
-  {
-    files: ['src/transport/**/*.ts'],
-    rules: {
-      'no-restricted-imports': [
-        'error',
-        {
-          patterns: [
-            '**/fuse/*',
-            '**/nbd/*',
-            '**/server/*',
-            '**/cli/*',
-            '**/disk/*',
-            '**/partitions/*',
-          ],
-        },
-      ],
-    },
-  },
-  {
-    // The library uses all that the command is made of, and not the command.
-    files: ['src/api/**/*.ts', 'src/index.ts', 'src/disk-api.ts'],
-    rules: { 'no-restricted-imports': ['error', { patterns: ['**/cli/*'] }] },
-  },
-  {
-    files: ['src/server/**/*.ts'],
-    rules: {
-      'no-restricted-imports': [
-        'error',
-        { patterns: ['**/fuse/*', '**/cli/*', '**/partitions/*', '**/control/*'] },
-      ],
-    },
-  },
-  {
-    files: ['src/observe/**/*.ts'],
-    rules: {
-      'no-restricted-imports': [
-        'error',
-        {
-          patterns: [
-            '**/fuse/*',
-            '**/nbd/*',
-            '**/server/*',
-            '**/cli/*',
-            '**/disk/*',
-            '**/transport/*',
-            '**/partitions/*',
-            '**/control/*',
-          ],
-        },
-      ],
-    },
-  },
-  {
-    files: ['src/control/**/*.ts'],
-    rules: {
-      'no-restricted-imports': [
-        'error',
-        {
-          patterns: [
-            '**/fuse/*',
-            '**/nbd/*',
-            '**/server/*',
-            '!**/server/listen.js',
-            '**/cli/*',
-            '**/disk/*',
-            '**/transport/*',
-            '**/partitions/*',
-          ],
-        },
-      ],
-    },
-  },
+  ...LAYERS.map(layer),
 );
