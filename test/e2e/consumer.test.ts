@@ -93,10 +93,7 @@ describe('a program that depends on the package', () => {
     );
     await place.file('package.json', '{ "type": "module" }');
   });
-  after(async () => {
-    await place.nothingLeft();
-    await place.remove();
-  });
+  after(() => place.finish());
 
   const node = (...args: string[]): Promise<Result> => place.run(process.execPath, args, PATIENCE);
 

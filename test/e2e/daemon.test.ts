@@ -39,13 +39,7 @@ describe(
       place = await Workplace.create();
       await place.file('disk.raw');
     });
-    afterEach(async () => {
-      try {
-        await place.nothingLeft();
-      } finally {
-        await place.remove();
-      }
-    });
+    afterEach(() => place.finish());
 
     const daemon = (...args: string[]): Promise<Result> =>
       place.tsnbdfuse(['--daemon', '-P', 'pid', ...args]);

@@ -20,13 +20,7 @@ beforeEach(async () => {
   place = await Workplace.create();
   await place.file('disk.raw');
 });
-afterEach(async () => {
-  try {
-    await place.nothingLeft();
-  } finally {
-    await place.remove();
-  }
-});
+afterEach(() => place.finish());
 
 const qemuImg = (...args: readonly string[]): Promise<string> => place.ok('qemu-img', args);
 

@@ -21,13 +21,7 @@ describe('a mount of a program', requires({ root: true, fuse: true }), () => {
     place = await Workplace.create();
     at = await place.file('disk.raw');
   });
-  afterEach(async () => {
-    try {
-      await place.nothingLeft();
-    } finally {
-      await place.remove();
-    }
-  });
+  afterEach(() => place.finish());
 
   const start = (plan: Partial<Plan>): Running =>
     place.start(process.execPath, [USER, JSON.stringify({ at, disk: 'memory', ...plan })], {

@@ -62,13 +62,7 @@ for (const page of PAGES) {
     beforeEach(async () => {
       place = await Workplace.create();
     });
-    afterEach(async () => {
-      try {
-        await place.nothingLeft();
-      } finally {
-        await place.remove();
-      }
-    });
+    afterEach(() => place.finish());
 
     for (const session of sessionsOf(sourceOf(page))) {
       const { name, notRun } = session;

@@ -81,13 +81,7 @@ describe('the package', requires({ files: [join(PACKAGE_ROOT, ADDON)] }), () => 
     const helper = findProgram('fusermount3');
     if (helper !== undefined) await symlink(helper, place.join('tools/fusermount3'));
   });
-  after(async () => {
-    try {
-      await place.nothingLeft();
-    } finally {
-      await place.remove();
-    }
-  });
+  after(() => place.finish());
 
   it('holds what belongs there, and nothing else', () => {
     const paths = packed.files.map(({ path }) => path);

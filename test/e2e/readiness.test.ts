@@ -47,13 +47,7 @@ describe(
       place = await Workplace.create();
       await place.file('disk.raw');
     });
-    afterEach(async () => {
-      try {
-        await place.nothingLeft();
-      } finally {
-        await place.remove();
-      }
-    });
+    afterEach(() => place.finish());
 
     for (const options of [[], ['--daemon'], ['-P', 'pid', '--daemon']]) {
       it(`is a newline on --ready-fd, which is closed then: ${options.join(' ')}`, async () => {

@@ -47,15 +47,12 @@ describe(
       place = await Workplace.create();
       await place.file('disk.raw');
     });
-    afterEach(async () => {
-      try {
+    afterEach(() =>
+      place.finish(async () => {
         await server?.stop();
         server = undefined;
-        await place.nothingLeft();
-      } finally {
-        await place.remove();
-      }
-    });
+      }),
+    );
 
     /** @returns what is in the folder of the test; others may have mounts as well */
     async function all(options: RunOptions = {}): Promise<Shown[]> {

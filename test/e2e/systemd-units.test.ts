@@ -27,13 +27,7 @@ describe('the units of systemd', () => {
   beforeEach(async () => {
     place = await Workplace.create();
   });
-  afterEach(async () => {
-    try {
-      await place.nothingLeft();
-    } finally {
-      await place.remove();
-    }
-  });
+  afterEach(() => place.finish());
 
   it(
     'are understood by systemd, without a complaint',

@@ -31,15 +31,12 @@ describe(
       await place.file('disk.raw', 'below');
       await mkdir(place.join('dir'));
     });
-    afterEach(async () => {
-      try {
+    afterEach(() =>
+      place.finish(async () => {
         await server?.stop();
         server = undefined;
-        await place.nothingLeft();
-      } finally {
-        await place.remove();
-      }
-    });
+      }),
+    );
 
     const unmounting = (args: readonly string[], user?: number): Running =>
       place.start('tsnbdfuse', ['-u', ...args], { user });

@@ -40,13 +40,7 @@ describe(
       place = await Workplace.create();
       await place.file('disk.raw');
     });
-    afterEach(async () => {
-      try {
-        await place.nothingLeft();
-      } finally {
-        await place.remove();
-      }
-    });
+    afterEach(() => place.finish());
 
     async function use(): Promise<void> {
       const how = ['bs=4K', 'count=32', 'status=none'];

@@ -314,6 +314,20 @@ export class Workplace {
     for (const name of await readdir(run)) await rm(join(run, name), { recursive: true });
   }
 
+  /**
+   * The end of each test: waits until nothing is left, and removes the folder in any case.
+   * @param stop ends first what the test itself has started
+   * @throws Error that names what is left
+   */
+  async finish(stop?: () => Promise<void>): Promise<void> {
+    try {
+      await stop?.();
+      await this.nothingLeft();
+    } finally {
+      await this.remove();
+    }
+  }
+
   async remove(): Promise<void> {
     if (this.#fuseMode !== undefined) await chmod('/dev/fuse', this.#fuseMode);
     await this.#clear();
