@@ -1,5 +1,8 @@
 /** Waits that end. */
 
+/** Milliseconds: as long as a timer of Node can be, for waits that need not end. */
+export const LONGEST_WAIT = 2 ** 31 - 1;
+
 export const TOO_LATE = Symbol('too late');
 
 /**

@@ -1,5 +1,7 @@
 /** Offsets and lengths as callers give them. */
 
+import { LONGEST_WAIT } from '../deadline.js';
+
 /** A place on a disk, or a length of it, in bytes: a bigint, or a number up to 2^53 - 1, which is exact. */
 export type Bytes = number | bigint;
 
@@ -29,7 +31,7 @@ export function rangeOf(length: Bytes, offset: Bytes, size: bigint): Range {
 }
 
 /** @param most it may be @throws RangeError */
-export function milliseconds(value: number, what: string, most = 2 ** 31 - 1): number {
+export function milliseconds(value: number, what: string, most = LONGEST_WAIT): number {
   if (!Number.isFinite(value) || value < 0 || value > most) {
     throw new RangeError(`${what} is no number of milliseconds from 0 to ${most}: ${value}`);
   }

@@ -12,7 +12,7 @@ import type { NbdDisk } from '../nbd/nbd-disk.js';
 import { mostMilliseconds } from '../nbd/stall-watch.js';
 import { traceMain } from '../trace.js';
 import type { MountCommand } from './command-line.js';
-import { TOO_LATE, within } from '../deadline.js';
+import { LONGEST_WAIT, TOO_LATE, within } from '../deadline.js';
 import { CommandError, InternalError } from './errors.js';
 import { checkFuse } from '../fuse/available.js';
 import { deadMountsCleared } from '../fuse/dead-mount.js';
@@ -31,12 +31,8 @@ import type { Supervisors } from './supervisors.js';
 
 /** Milliseconds for the requests that are in flight when the disk is closed: reads that nobody waits for. */
 const CLOSE_DEADLINE = 3_000;
-/**
- * Milliseconds for the last flush, beside what the disk may take for it, after which it has failed it itself;
- * and for it where --timeout is 0, which is as long as a timer can be.
- */
+/** Milliseconds for the last flush, beside what the disk may take for it, after which it has failed it itself. */
 const END_SLACK = 5_000;
-const NO_DEADLINE = 2 ** 31 - 1;
 /** Milliseconds for what is in the page cache when a mount is detached. */
 const SYNC_DEADLINE = 10_000;
 /**
@@ -363,8 +359,8 @@ class Session {
   /** Milliseconds: whatever the disk still does in them is not to be cut off. */
   get #endDeadline(): number {
     const { timeout } = this.#command.patience;
-    if (timeout === undefined) return NO_DEADLINE;
-    return Math.min(NO_DEADLINE, mostMilliseconds(timeout) + LAST_PATIENCE + END_SLACK);
+    if (timeout === undefined) return LONGEST_WAIT;
+    return Math.min(LONGEST_WAIT, mostMilliseconds(timeout) + LAST_PATIENCE + END_SLACK);
   }
 
   /** @returns the exit status */

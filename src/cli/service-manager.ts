@@ -4,6 +4,7 @@
  */
 
 import { setTimeout as delay } from 'node:timers/promises';
+import { LONGEST_WAIT } from '../deadline.js';
 import { errno, errnoText } from '../errno.js';
 import { native } from '../native.js';
 import { oneLine, say } from './messages.js';
@@ -12,8 +13,6 @@ import type { ServiceEnvironment } from './service-environment.js';
 /** Milliseconds for a queue that is full, and between two looks. */
 const BUSY_DEADLINE = 5_000;
 const BUSY_INTERVAL = 50;
-/** The longest that a timer of Node takes. */
-const LONGEST_TIMER = 2 ** 31 - 1;
 
 /** As the addon takes it. @returns undefined for what is no Unix socket */
 function pathOf(socket: string): string | undefined {
@@ -28,7 +27,7 @@ function watchdogInterval(environment: ServiceEnvironment): number | undefined {
   if (watchdogPid !== undefined && watchdogPid !== String(process.pid)) return undefined;
   const microseconds = /^\d{1,19}$/.test(watchdogMicroseconds) ? Number(watchdogMicroseconds) : 0;
   if (microseconds === 0) return undefined;
-  return Math.min(LONGEST_TIMER, Math.max(1, Math.floor(microseconds / 2000)));
+  return Math.min(LONGEST_WAIT, Math.max(1, Math.floor(microseconds / 2000)));
 }
 
 export class ServiceManager {

@@ -1,7 +1,7 @@
 /** A disk, mounted as a file. */
 
 import { stat, utimes } from 'node:fs/promises';
-import { TOO_LATE, within } from '../deadline.js';
+import { LONGEST_WAIT, TOO_LATE, within } from '../deadline.js';
 import { errno, errnoText } from '../errno.js';
 import { fitDisk } from '../disk/fit.js';
 import { readDisk } from '../disk/promises.js';
@@ -123,9 +123,6 @@ const CRASH_DEADLINE = 5_000;
 const INVALIDATE_DEADLINE = 5_000;
 /** Milliseconds that a writer past the end waits at the most for the size to be mended. */
 const MEND_DEADLINE = 5_000;
-
-/** Milliseconds: as long as a timer can be. */
-const NO_DEADLINE = 2 ** 31 - 1;
 
 /** Milliseconds for a small read from which on a server is far, and how long that is waited for. */
 const FAR_LATENCY = 4;
@@ -292,7 +289,7 @@ class DiskMount implements Mount {
 
   /** A disk need not answer, for which nobody waits any more after the signal. @throws its reason */
   async #endUnlessAborted(): Promise<FileEnd | undefined> {
-    const end = await within(this.#readEnd(), NO_DEADLINE, this.#options.signal);
+    const end = await within(this.#readEnd(), LONGEST_WAIT, this.#options.signal);
     return end === TOO_LATE ? undefined : end;
   }
 

@@ -3,7 +3,7 @@
 import { readFile } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { TOO_LATE, within } from '../../deadline.js';
+import { LONGEST_WAIT, TOO_LATE, within } from '../../deadline.js';
 import { native } from '../../native.js';
 import { traceMain } from '../../trace.js';
 import { LineSplitter, decodeMessage } from './messages.js';
@@ -15,8 +15,6 @@ const GREETING_DEADLINE = 2_000;
 /** Milliseconds between its last word and its end, which is at hand then. */
 const EXIT_DEADLINE = 5_000;
 const EXIT_INTERVAL = 5;
-/** Milliseconds: as long as a timer can be. */
-const NO_DEADLINE = 2 ** 31 - 1;
 
 export class MountProcess {
   readonly pid: number;
@@ -138,8 +136,8 @@ export class MountProcess {
   ): Promise<T | typeof TOO_LATE> {
     for (;;) {
       const left =
-        patience === undefined ? NO_DEADLINE : this.lastSign + patience - performance.now();
-      const result = await within(promise, Math.max(1, Math.min(left, NO_DEADLINE)), signal);
+        patience === undefined ? LONGEST_WAIT : this.lastSign + patience - performance.now();
+      const result = await within(promise, Math.max(1, Math.min(left, LONGEST_WAIT)), signal);
       if (patience === undefined && result === TOO_LATE) continue;
       if (result !== TOO_LATE || performance.now() >= this.lastSign + (patience ?? 0))
         return result;
