@@ -1,88 +1,89 @@
 /** Asks the mounts that run how they do, and tells of those that do not answer what can be known without them. */
 
-import { dirname } from 'node:path';
 import pLimit from 'p-limit';
-import { askControl } from '../control/client.js';
-import type { Answer } from '../control/client.js';
-import { removeDeserted } from '../control/control-socket.js';
-import { findControlFiles, isGone, mountHash } from '../control/places.js';
-import type { ControlFile } from '../control/places.js';
+import { askStatus } from '../control/ask-status.js';
+import type { Answer } from '../control/ask-status.js';
+import { listSockets } from '../control/socket-name.js';
+import type { FoundSocket } from '../control/socket-name.js';
 import { isDead } from '../fuse/dead-mount.js';
+import { readMounts } from '../fuse/mountpoint.js';
 import type { MountEntry } from '../fuse/mountpoint.js';
 import { publicUri } from '../nbd/public-uri.js';
 import { silentStatus } from '../observe/mount-status.js';
 import type { MountStatus } from '../observe/mount-status.js';
-import { locateMount, ownMounts } from './locate-mount.js';
+import { locateMount, ownMounts, ownerOf } from './locate-mount.js';
 
 /** How many are asked at once; each has a descriptor, and those that hang take as long as all the others. */
 const AT_ONCE = 32;
 
-interface Asked {
-  readonly file: ControlFile;
-  readonly answer: Answer;
+const ourUser = (): number => process.geteuid?.() ?? 0;
+
+/** Whether a mount is this user's to hear of, also where nobody answers. */
+function isForUs(mount: MountEntry): boolean {
+  return ourUser() === 0 || ownerOf(mount) === ourUser();
 }
 
-async function askAll(files: readonly ControlFile[]): Promise<Asked[]> {
+/** @param owner of the processes; everybody where it is undefined */
+async function askAll(
+  sockets: readonly FoundSocket[],
+  owner: number | undefined,
+): Promise<Answer[]> {
   const limit = pLimit(AT_ONCE);
-  return Promise.all(
-    files.map((file) => limit(async () => ({ file, answer: await askControl(file.path) }))),
-  );
+  return Promise.all(sockets.map(({ name }) => limit(askStatus, name, owner)));
 }
 
-/** Clears away what processes that were killed have left. */
-function clear(asked: readonly Asked[]): void {
-  for (const { file, answer } of asked) {
-    if (answer.kind === 'deserted' && file.isOurs) removeDeserted(file);
-  }
-}
-
-/** Whether its mount is this user's to hear of, also where nobody answers. */
-function isForUs({ options }: MountEntry): boolean {
-  const uid = process.geteuid?.() ?? 0;
-  return uid === 0 || options.includes(`user_id=${uid}`);
-}
+const statusesIn = (answers: readonly Answer[]): MountStatus[] =>
+  answers.flatMap((answer) => (answer.kind === 'status' ? [answer.status] : []));
 
 /** What is known of a mount whose process says nothing. */
-async function silent(mount: MountEntry, asked: readonly Asked[]): Promise<MountStatus> {
+async function silent(mount: MountEntry, answers: readonly Answer[]): Promise<MountStatus> {
   const { mountpoint, source } = mount;
-  const hash = mountHash(mountpoint);
-  const own = asked.filter(({ file }) => file.hash === hash);
-  const hung = own.find(({ answer }) => answer.kind === 'silent');
-  const pid = hung?.file.pid ?? null;
   const server = source === '' ? null : publicUri(source);
-  if (hung !== undefined) return silentStatus(mountpoint, pid, 'no-answer', server);
-  // Another user's mount, into which nobody else is let, does not even tell whether it is dead.
-  const wasKilled =
-    own.some(({ file }) => isGone(file.pid)) || (await isDead(mountpoint).catch(() => false));
-  return silentStatus(mountpoint, pid, wasKilled ? 'stale' : 'no-answer', server);
+  const hung = answers.find((answer) => answer.kind === 'silent');
+  if (hung !== undefined) return silentStatus(mountpoint, hung.pid, 'no-answer', server);
+  const wasKilled = await isDead(mount).catch(() => false);
+  return silentStatus(mountpoint, null, wasKilled ? 'stale' : 'no-answer', server);
 }
 
+/** Of several where the process of an earlier mount with the number of this one is about to end. */
 async function statusesOf(
-  mounts: readonly MountEntry[],
-  files: readonly ControlFile[],
+  mount: MountEntry,
+  sockets: readonly FoundSocket[],
 ): Promise<MountStatus[]> {
-  const asked = await askAll(files);
-  const statuses = asked.flatMap(({ answer }) => (answer.kind === 'status' ? [answer.status] : []));
-  const answered = new Set(statuses.map(({ mountpoint }) => mountpoint));
-  // The same mount may be seen in other places as well (mount --bind).
-  const known = new Set(
-    mounts.filter(({ mountpoint }) => answered.has(mountpoint)).map(({ device }) => device),
-  );
-  const others = mounts.filter((mount) => {
-    if (known.has(mount.device) || !isForUs(mount)) return false;
-    known.add(mount.device);
-    return true;
-  });
-  const limit = pLimit(AT_ONCE);
-  const silents = await Promise.all(others.map((mount) => limit(silent, mount, asked)));
-  clear(asked);
-  return [...statuses, ...silents].sort((a, b) => (a.mountpoint < b.mountpoint ? -1 : 1));
+  const own = sockets.filter(({ device }) => device === mount.device);
+  const answers = await askAll(own, ownerOf(mount));
+  const statuses = statusesIn(answers);
+  return statuses.length > 0 ? statuses : [await silent(mount, answers)];
+}
+
+/**
+ * Of mounts that are out of sight, detached or in another place than ours (mount_namespaces(7)), as long as their
+ * process has something to do.
+ * @param inSight all of ours that are
+ */
+async function hiddenStatuses(
+  inSight: readonly MountEntry[],
+  sockets: readonly FoundSocket[],
+): Promise<MountStatus[]> {
+  const devices = new Set(inSight.map(({ device }) => device));
+  const hidden = sockets.filter(({ device }) => !devices.has(device));
+  return statusesIn(await askAll(hidden, ourUser() === 0 ? undefined : ourUser()));
 }
 
 /** All mounts that this user may hear of, by mountpoint. */
-export function askMounts(): Promise<MountStatus[]> {
-  const files = findControlFiles();
-  return statusesOf(ownMounts(files), files);
+export async function askMounts(): Promise<MountStatus[]> {
+  const sockets = await listSockets();
+  const mounts = ownMounts(await readMounts(), sockets);
+  // The same mount may be seen in other places as well (mount --bind).
+  const single = mounts.filter(
+    (mount, i) => mounts.findIndex(({ device }) => device === mount.device) === i,
+  );
+  const limit = pLimit(AT_ONCE);
+  const statuses = await Promise.all([
+    hiddenStatuses(mounts, sockets),
+    ...single.filter(isForUs).map((mount) => limit(statusesOf, mount, sockets)),
+  ]);
+  return statuses.flat().sort((a, b) => (a.mountpoint < b.mountpoint ? -1 : 1));
 }
 
 /**
@@ -91,24 +92,15 @@ export function askMounts(): Promise<MountStatus[]> {
  * @returns undefined where there is none
  */
 export async function askMount(shown: string): Promise<MountStatus | undefined> {
-  const files = findControlFiles();
-  const { path, mount } = await locateMount(shown, ownMounts(files));
+  const sockets = await listSockets();
+  const all = await readMounts();
+  const own = ownMounts(all, sockets);
+  const { path, mount } = await locateMount(shown, own, all);
   if (mount !== undefined) {
-    const hash = mountHash(path);
-    const found = await statusesOf(
-      [mount],
-      files.filter((file) => file.hash === hash),
-    );
-    // An earlier one that was there may be about to end.
+    if (!isForUs(mount)) return undefined;
+    const found = await statusesOf(mount, sockets);
     return found.find(({ state }) => state !== 'ending') ?? found[0];
   }
-  const hashes = new Set([mountHash(path), mountHash(dirname(path))]);
-  const asked = await askAll(files.filter((file) => hashes.has(file.hash)));
-  clear(asked);
-  for (const { answer } of asked) {
-    if (answer.kind !== 'status') continue;
-    const { mountpoint, file } = answer.status;
-    if (mountpoint === path || file === path) return answer.status;
-  }
-  return undefined;
+  const hidden = await hiddenStatuses(own, sockets);
+  return hidden.find(({ mountpoint, file }) => mountpoint === path || file === path);
 }

@@ -1,7 +1,6 @@
-/** How a mount can be watched while it runs: its control socket, summaries, the live line, metrics. */
+/** How a mount can be watched while it runs: its status, summaries, the live line, metrics. */
 
 import { resolve } from 'node:path';
-import { ControlSocket } from '../control/control-socket.js';
 import type { Mount } from '../fuse/mount.js';
 import type { Mountpoint } from '../fuse/mountpoint.js';
 import type { NbdDisk } from '../nbd/nbd-disk.js';
@@ -10,7 +9,7 @@ import { operationsStatus } from '../observe/mount-status.js';
 import type { MountStatus, State } from '../observe/mount-status.js';
 import type { MountCommand } from './command-line.js';
 import type { LiveLine } from './live-line.js';
-import { say, sayLines } from './messages.js';
+import { sayLines } from './messages.js';
 import type { MetricsServer } from './metrics-server.js';
 import type { Origin } from './origin.js';
 import type { SummarySignal } from './summary-signal.js';
@@ -26,7 +25,6 @@ export class Observation {
   readonly #command: MountCommand;
   readonly #mountpoint: Mountpoint;
   readonly #signal: SummarySignal;
-  #control: ControlSocket | undefined;
   readonly #metrics: MetricsServer | undefined;
   #live: LiveLine | undefined;
   #status: (() => MountStatus) | undefined;
@@ -59,23 +57,21 @@ export class Observation {
     return new Observation(command, mountpoint, signal, server);
   }
 
-  /**
-   * Makes the control socket. Takes a millisecond or two, which is best while something else is waited for; before
-   * the mount, see `ControlSocket.open`.
-   */
-  open(): void {
-    this.#control = openControl(this.#mountpoint);
-  }
-
-  /** The disk is mounted. Who has connected meanwhile is answered. */
-  async begin(observed: Observed): Promise<void> {
+  /** The disk is mounted. @returns how it is, whenever it is called */
+  begin(observed: Observed): () => MountStatus {
     const since = new Date().toISOString();
     const status = (): MountStatus => this.#statusOf(observed, since);
     this.#status = status;
-    this.#control?.serve(status);
     const { operations } = observed.mount;
     this.#metrics?.serve({ status, operations });
     this.#signal.show = () => void this.#summarize(status);
+    return status;
+  }
+
+  /** From now on there is a line on the terminal. */
+  async show(): Promise<void> {
+    const status = this.#status;
+    if (status === undefined) return;
     // Each request is a line with -v, between which nothing can stand.
     if (!this.#command.stats || this.#command.verbose) return;
     const { LiveLine } = await import('./live-line.js');
@@ -114,21 +110,9 @@ export class Observation {
   async close(): Promise<void> {
     this.#live?.close();
     this.#metrics?.close();
-    this.#control?.close();
     // Its end was told of, or will be.
     this.#signal.show = () => undefined;
     if (this.#command.stats && this.#status !== undefined) await this.#summarize(this.#status);
-  }
-}
-
-/** Without one the disk is mounted all the same. */
-function openControl({ path }: Mountpoint): ControlSocket | undefined {
-  try {
-    return ControlSocket.open(path);
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    say(`--status will not be answered, as there is no place for a socket (${why})`);
-    return undefined;
   }
 }
 

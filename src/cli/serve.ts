@@ -2,6 +2,7 @@
 
 import { constants } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
+import { ControlServer } from '../control/server.js';
 import { errnoText } from '../errno.js';
 import { native } from '../native.js';
 import { checkMountpoint, partitionsNeedDirectory, unmountCommand } from '../fuse/mountpoint.js';
@@ -17,7 +18,6 @@ import { CommandError, InternalError } from './errors.js';
 import { checkFuse } from '../fuse/available.js';
 import { deadMountsCleared } from '../fuse/dead-mount.js';
 import { MountError } from '../fuse/errors.js';
-import { ControlServer } from './control/server.js';
 import { ExitStatus } from './exit-status.js';
 import { findHolders } from './holders.js';
 import { say } from './messages.js';
@@ -113,10 +113,7 @@ async function serveOrigin(
   const origin = await openOrigin(command);
   let session: Session | undefined;
   try {
-    const connecting = connect(origin, interruptions);
-    // While the server starts.
-    place.observation.open();
-    const disk = await connecting;
+    const disk = await connect(origin, interruptions);
     if (mountpoint.hides) {
       // The server may serve what is about to be hidden, an image of that name: what it opens from now
       // on would be the mount itself.
@@ -257,8 +254,7 @@ class Session {
       };
       this.#disk.onUp = () => this.#supervisors.status(this.#state);
       try {
-        // Before the pidfile: who waits for that may ask at once.
-        await this.#observation.begin({ mount, disk: this.#disk, origin: this.#origin });
+        await this.#observation.show();
         await this.#pidfile?.write();
         await this.#supervisors.ready(this.#state);
         return await this.#untilEnd(mount, interruptions);
@@ -327,6 +323,7 @@ class Session {
       },
     });
     this.#mounted = true;
+    // Before the pidfile: who waits for that may ask at once.
     this.#control = this.#openControl(mount);
     native.busyPoll(BUSY_POLL, mount.inFlight, BUSY_POLL_REQUESTS);
     // The server may have died while the mount was made.
@@ -334,11 +331,12 @@ class Session {
     return mount;
   }
 
-  /** Others may ask for the unmount, and wait for the end of this process. */
+  /** Others may ask how the mount is and for its end, and wait for the end of this process. */
   #openControl(mount: Mount): ControlServer | undefined {
     const { path, name } = this.#mountpoint;
     return ControlServer.open(mount.device, {
       greeting: { mountpoint: path, isDirectory: name !== undefined },
+      status: this.#observation.begin({ mount, disk: this.#disk, origin: this.#origin }),
       progress: () => mount.answered,
       request: async (what) => {
         if (what === 'detach') return mount.hide();

@@ -1,18 +1,19 @@
 /** `tsnbdfuse --unmount`: ends a mount, and returns when its process has, with the exit status of that. */
 
 import { constants } from 'node:os';
+import { MountProcess } from '../control/mount-process.js';
+import { listSockets } from '../control/socket-name.js';
 import { errno, errnoText } from '../errno.js';
 import { detach } from '../fuse/attach.js';
 import { isDead } from '../fuse/dead-mount.js';
 import { lookAside } from '../fuse/look-aside.js';
 import { unmountCommand } from '../fuse/mountpoint.js';
 import type { MountEntry } from '../fuse/mountpoint.js';
-import { MountProcess } from './control/client.js';
-import { listSockets } from './control/socket-name.js';
 import { CommandError, InternalError } from './errors.js';
 import { ExitStatus } from './exit-status.js';
-import { findOwnMount, isOfOurType, isStillThere } from './find-mount.js';
+import { findOwnMount, isStillThere } from './find-mount.js';
 import type { FoundMount } from './find-mount.js';
+import { ownerOf } from './locate-mount.js';
 import { say } from './messages.js';
 import type { Interruptions } from './signals.js';
 import type { UnmountCommand } from './unmount-command.js';
@@ -52,12 +53,7 @@ interface State {
 }
 
 async function run(command: UnmountCommand, state: State, signal: AbortSignal): Promise<number> {
-  const devices = new Set((await listSockets()).map(({ device }) => device));
-  const found = await findOwnMount(
-    command.mountpoint,
-    // With -o subtype= its type is any.
-    (mount) => isOfOurType(mount) || (mount.type.startsWith('fuse') && devices.has(mount.device)),
-  );
+  const found = await findOwnMount(command.mountpoint, await listSockets());
   // It may be our own current directory that keeps it busy.
   process.chdir('/');
   if (found.mount === undefined) {
@@ -65,7 +61,7 @@ async function run(command: UnmountCommand, state: State, signal: AbortSignal): 
   }
   const { mount, obstacle } = found;
   state.mount = mount;
-  const owner = ownerOf(found);
+  const owner = ownerOf(mount);
   checkOwner(command, owner);
   await checkFile(command, found);
   const serving = await MountProcess.ofDevice(mount.device, owner);
@@ -88,12 +84,6 @@ async function waitForEnding(
     throw new CommandError(`${command.mountpoint} is not mounted`, { failure: 'mountpoint' });
   }
   return new Unmounting(command, serving, signal).waitForEnd();
-}
-
-/** The user whose mount it is. */
-function ownerOf({ mount }: FoundMount): number {
-  const option = mount.options.find((one) => one.startsWith('user_id='));
-  return Number(option?.slice('user_id='.length) ?? 0);
 }
 
 function checkOwner({ mountpoint }: UnmountCommand, owner: number): void {
@@ -121,7 +111,7 @@ async function checkFile({ mountpoint }: UnmountCommand, found: FoundMount): Pro
 async function unserved({ mountpoint }: UnmountCommand, found: FoundMount): Promise<number> {
   const { mount, obstacle } = found;
   const at = mount.mountpoint;
-  if (obstacle !== undefined || !(await isDead(at))) {
+  if (obstacle !== undefined || !(await isDead(mount))) {
     throw new CommandError(
       `the process that serves ${mountpoint} cannot be found (it may be in a container, or a program of its own), so that its end cannot be waited for; unmount it with: ${unmountCommand(at)}`,
       { failure: 'mountpoint' },

@@ -1,12 +1,12 @@
 /** One mount that is being ended: the attempts while it is busy, and the wait for its process. */
 
 import { setTimeout as delay } from 'node:timers/promises';
+import type { MountProcess } from '../control/mount-process.js';
 import { TOO_LATE, within } from '../deadline.js';
 import { errno, errnoText } from '../errno.js';
 import { detach } from '../fuse/attach.js';
 import { mountText, unmountCommand } from '../fuse/mountpoint.js';
 import type { MountEntry } from '../fuse/mountpoint.js';
-import type { MountProcess } from './control/client.js';
 import { CommandError } from './errors.js';
 import { ExitStatus, meaningOf } from './exit-status.js';
 import { isStillThere } from './find-mount.js';

@@ -6,6 +6,7 @@
 import { traceMain } from '../trace.js';
 import { detach } from './attach.js';
 import { lookAside } from './look-aside.js';
+import type { User } from './look-aside.js';
 import { OWN_TYPE, findMount } from './mountpoint.js';
 import type { ClearDead, MountEntry } from './mountpoint.js';
 
@@ -19,12 +20,21 @@ export function tellsOfDeath(stderr: string): boolean {
   return stderr.trimEnd().endsWith('not connected');
 }
 
+/** Who is sure to be let into a mount; undefined where we are that ourselves, or cannot be. */
+function ownerOf({ options }: MountEntry): User | undefined {
+  if (process.geteuid?.() !== 0) return undefined;
+  const [uid = 0, gid = 0] = ['user_id=', 'group_id='].map((name) =>
+    Number(options.find((option) => option.startsWith(name))?.slice(name.length) ?? 0),
+  );
+  return uid === 0 ? undefined : { uid, gid };
+}
+
 /**
- * statfs(2) changes nothing in a mount that lives, and is never answered from what the kernel remembers.
- * @param path of a mountpoint
+ * statfs(2) changes nothing in a mount that lives, and is never answered from what the kernel remembers, but for
+ * those who are not let in.
  */
-export async function isDead(path: string): Promise<boolean> {
-  const said = await lookAside(['-f', '--', path]);
+export async function isDead(mount: MountEntry): Promise<boolean> {
+  const said = await lookAside(['-f', '--', mount.mountpoint], ownerOf(mount));
   return said !== undefined && tellsOfDeath(said);
 }
 
@@ -35,7 +45,7 @@ export async function isDead(path: string): Promise<boolean> {
 export function deadMountsCleared(tell: (line: string) => void): ClearDead {
   return async (mount, shown) => {
     const { id, mountpoint } = mount;
-    if (!isOurs(mount) || !(await isDead(mountpoint))) return false;
+    if (!isOurs(mount) || !(await isDead(mount))) return false;
     // Somebody may have been faster, and have mounted there by now.
     if (findMount(mountpoint)?.id !== id) return true;
     const result = await detach(mountpoint, true);

@@ -65,6 +65,11 @@ export async function findMountsAside(path: string): Promise<MountEntry[]> {
   return mountsOn(path, await readFile(MOUNTINFO, 'utf8'));
 }
 
+/** All that this process sees. */
+export async function readMounts(): Promise<MountEntry[]> {
+  return parseMountinfo(await readFile(MOUNTINFO, 'utf8'));
+}
+
 /** The mount that covers a path, the latest one where there are several, or undefined. */
 export function findMount(path: string): MountEntry | undefined {
   return findMounts(path).at(-1);

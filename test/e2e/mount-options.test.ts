@@ -239,8 +239,6 @@ describe(
         const { signal } = await asOwner(['-o', 'auto_unmount'], async () => {
           process.kill(Number(await readFile(place.join('pid'), 'utf8')), 'SIGKILL');
           await until('it is unmounted', async () => (await place.mounts()).length === 0);
-          // The control socket that it has left is its user's to clear away.
-          await place.tsnbdfuse(['--status'], { user: OWNER });
           // For the unmount to come, another one.
           await place.mount(['disk.raw', ...SERVER]);
         });

@@ -1,11 +1,8 @@
 /** --status: what mounts tell of themselves over their control sockets, and what is told of those that cannot. */
 
 import assert from 'node:assert/strict';
-import { chmodSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { mkdir, symlink, truncate } from 'node:fs/promises';
-import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { mountHash } from '../../src/control/places.js';
 import type { MountStatus } from '../../src/observe/mount-status.js';
 import { TSNBDFUSE, Workplace, until } from '../support/mounts.js';
 import type { Mounted, RunOptions } from '../support/mounts.js';
@@ -77,16 +74,6 @@ describe(
       assert.equal(status, 0, stderr);
       return stderr;
     }
-
-    /** The control sockets of a mountpoint of root. */
-    const sockets = (name: string): string[] => {
-      try {
-        const hash = mountHash(place.join(name));
-        return readdirSync('/run/tsnbdfuse').filter((file) => file.startsWith(hash));
-      } catch {
-        return [];
-      }
-    };
 
     const dd = (...words: readonly string[]): Promise<string> =>
       place.ok('dd', [...words, 'status=none']);
@@ -190,7 +177,6 @@ describe(
       await ends(first);
       await ends(second, 'dir');
       assert.deepEqual(await all(), []);
-      assert.deepEqual([...sockets('disk.raw'), ...sockets('dir')], []);
     });
 
     it('says that there is no mount, in one line and with status 1', async () => {
@@ -250,22 +236,16 @@ describe(
       await ends(mounted);
     });
 
-    it('tells of a mount that nobody serves any more, and clears its socket away', async () => {
+    it('tells of a mount that nobody serves any more', async () => {
       const killed = await place.mount(['disk.raw', '[', 'tsnbdkit', 'memory', '1M', ']']);
       await killed.kill();
-      assert.equal(sockets('disk.raw').length, 1);
       const { state, server: of } = await one('disk.raw');
       assert.deepEqual([state, of], ['stale', 'tsnbdkit']);
-      assert.deepEqual(sockets('disk.raw'), []);
-      // Also without its socket.
-      assert.equal((await one('disk.raw')).state, 'stale');
 
       const again = await place.mount(['disk.raw', '[', 'tsnbdkit', 'memory', '1M', ']']);
       assert.equal((await one('disk.raw')).pid, again.pid);
       await again.kill();
       const third = await place.mount(['disk.raw', '[', 'tsnbdkit', 'memory', '1M', ']']);
-      // The next mount clears, too.
-      assert.equal(sockets('disk.raw').length, 1);
       assert.deepEqual(
         (await all()).map(({ pid, state: now }) => [pid, now]),
         [[third.pid, 'healthy']],
@@ -294,34 +274,6 @@ describe(
       const { status } = await place.run('fusermount3', ['-u', 'disk.raw'], { user: USER });
       assert.equal(status, 0);
       assert.equal((await mounted.running.ended).status, 0);
-    });
-
-    it('has a mount without a place for its socket say so, and be a mount all the same', async () => {
-      await place.give(USER, 'disk.raw');
-      // Somebody else was there before.
-      const taken = join('/tmp', `tsnbdfuse-${USER}`);
-      rmSync(taken, { recursive: true, force: true });
-      mkdirSync(taken, { mode: 0o700 });
-      try {
-        const env = { XDG_RUNTIME_DIR: place.join('missing') };
-        const mounted = await place.mount(['disk.raw', '[', 'tsnbdkit', 'memory', '1M', ']'], {
-          user: USER,
-          env,
-        });
-        const { state } = await one('disk.raw', { user: USER, env });
-        assert.equal(state, 'no-answer');
-        await place.ok('fusermount3', ['-u', 'disk.raw'], { user: USER });
-        const { status, stderr } = await mounted.running.ended;
-        assert.equal(status, 0);
-        assert.match(
-          stderr,
-          /^tsnbdfuse: --status will not be answered, .*missing.*; .*belongs to user 0\)\n$/,
-        );
-        // And where it is the user's own again, it serves.
-        chmodSync(taken, 0o700);
-      } finally {
-        rmSync(taken, { recursive: true });
-      }
     });
   },
 );

@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, readFile, readlink, rm, symlink, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { listSockets } from '../../src/cli/control/socket-name.js';
+import { listSockets } from '../../src/control/socket-name.js';
 import { findMounts } from '../../src/fuse/mountpoint.js';
 import { PACKAGE_ROOT } from '../../src/package-root.js';
 import { Workplace, until } from '../support/mounts.js';

@@ -1,14 +1,12 @@
-/** The side of who unmounts: the process of a mount, found, asked, and waited for. */
+/** The process of a mount, for who unmounts: found, asked, and waited for. */
 
 import { readFile } from 'node:fs/promises';
-import { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { LONGEST_WAIT, TOO_LATE, within } from '../../deadline.js';
-import { native } from '../../native.js';
-import { traceMain } from '../../trace.js';
-import { LineSplitter, decodeMessage } from './messages.js';
+import { LONGEST_WAIT, TOO_LATE, within } from '../deadline.js';
+import { Connection } from './connection.js';
+import { decodeMessage } from './messages.js';
 import type { Greeting, Message, Request } from './messages.js';
-import { listSockets, peerOf } from './socket-name.js';
+import { listSockets } from './socket-name.js';
 
 /** Milliseconds for the first line. One that hangs or is stopped does not send it. */
 const GREETING_DEADLINE = 2_000;
@@ -17,36 +15,31 @@ const EXIT_DEADLINE = 5_000;
 const EXIT_INTERVAL = 5;
 
 export class MountProcess {
-  readonly pid: number;
   /** Undefined where it did not say. */
   greeting: Greeting | undefined;
   /** The exit status it told; undefined where it was killed before. Once it is gone. Never rejects. */
   readonly ended: Promise<number | undefined>;
   /** When something was last done there, as `performance.now` has it. */
   lastSign = performance.now();
-  readonly #socket: Socket;
-  readonly #closed: Promise<void>;
-  readonly #lines = new LineSplitter();
+  readonly #connection: Connection;
   readonly #startTime: Promise<string | undefined>;
   #status: number | undefined;
   #isLetGo = false;
   #heard: ((message: Message) => void) | undefined;
 
-  private constructor(fd: number, pid: number) {
-    this.pid = pid;
-    this.#startTime = startTimeOf(pid);
-    this.#socket = new Socket({ fd, readable: true, writable: true });
-    this.#socket.setEncoding('utf8');
-    this.#socket.on('data', (chunk: string) => this.#received(chunk));
-    // It ends as well then.
-    this.#socket.on('error', (error) => traceMain('control socket: %s', error));
-    this.#closed = new Promise((resolve) => {
-      this.#socket.once('close', () => resolve());
-    });
-    this.ended = this.#closed.then(async () => {
+  private constructor(connection: Connection) {
+    this.#connection = connection;
+    this.#startTime = startTimeOf(connection.pid);
+    connection.heard = (line) => this.#received(line);
+    connection.ask('wait');
+    this.ended = connection.closed.then(async () => {
       await this.#gone();
       return this.#status;
     });
+  }
+
+  get pid(): number {
+    return this.#connection.pid;
   }
 
   /**
@@ -77,32 +70,20 @@ export class MountProcess {
 
   /** @param owner of the process; undefined where it is another's @internal */
   static async connect(name: string, owner: number): Promise<MountProcess | undefined> {
-    const fd = native.unixConnect(`\0${name}`);
-    if (fd < 0) return undefined;
-    const peer = peerOf(fd);
-    if (peer === undefined || peer.pid <= 0 || (peer.uid !== owner && peer.uid !== 0)) {
-      native.close(fd);
-      return undefined;
-    }
-    const process_ = new MountProcess(fd, peer.pid);
+    const connection = Connection.open(name, owner);
+    if (typeof connection === 'number') return undefined;
+    const process_ = new MountProcess(connection);
     await within(process_.#message('greeting'), GREETING_DEADLINE);
     return process_;
   }
 
-  #received(chunk: string): void {
-    const lines = this.#lines.push(chunk);
-    if (lines === undefined) {
-      this.close();
-      return;
-    }
-    for (const line of lines) {
-      const message = decodeMessage(line);
-      if (message === undefined) continue;
-      this.lastSign = performance.now();
-      if (message.kind === 'greeting') this.greeting = message.greeting;
-      if (message.kind === 'exit') this.#status = message.status;
-      this.#heard?.(message);
-    }
+  #received(line: string): void {
+    const message = decodeMessage(line);
+    if (message === undefined) return;
+    this.lastSign = performance.now();
+    if (message.kind === 'greeting') this.greeting = message.greeting;
+    if (message.kind === 'exit') this.#status = message.status;
+    this.#heard?.(message);
   }
 
   /** Resolves with undefined where the connection ends before. */
@@ -112,13 +93,13 @@ export class MountProcess {
         if (heard.kind === kind) resolve(heard);
       };
     });
-    return Promise.race([message, this.#closed.then(() => undefined)]);
+    return Promise.race([message, this.#connection.closed.then(() => undefined)]);
   }
 
   /** @returns 0 or a negated errno; undefined where the process ended before it answered */
   async ask(what: Request): Promise<number | undefined> {
     const answer = this.#message('result');
-    this.#socket.write(`${what}\n`);
+    this.#connection.ask(what);
     const message = await answer;
     return message?.kind === 'result' ? message.result : undefined;
   }
@@ -162,7 +143,7 @@ export class MountProcess {
   /** It is of no interest any more. */
   close(): void {
     this.#isLetGo = true;
-    this.#socket.destroy();
+    this.#connection.close();
   }
 }
 

@@ -5,7 +5,7 @@
  */
 
 import { readFile } from 'node:fs/promises';
-import { native } from '../../native.js';
+import { native } from '../native.js';
 
 const PREFIX = 'tsnbdfuse/';
 

@@ -2,12 +2,13 @@
 
 import assert from 'node:assert/strict';
 import { after, describe, it } from 'node:test';
-import { MountProcess } from '../../../src/cli/control/client.js';
-import { ControlServer } from '../../../src/cli/control/server.js';
-import { listSockets } from '../../../src/cli/control/socket-name.js';
-import { TOO_LATE } from '../../../src/deadline.js';
-import { errno } from '../../../src/errno.js';
-import { until } from '../../support/mounts.js';
+import { MountProcess } from '../../src/control/mount-process.js';
+import { ControlServer } from '../../src/control/server.js';
+import { listSockets } from '../../src/control/socket-name.js';
+import { TOO_LATE } from '../../src/deadline.js';
+import { errno } from '../../src/errno.js';
+import { until } from '../support/mounts.js';
+import { aStatus } from '../support/statuses.js';
 
 /** No device has such a number. */
 const DEVICE = '999:4000000000';
@@ -20,6 +21,7 @@ describe('a control socket', () => {
   let done = 0;
   const server = ControlServer.open(DEVICE, {
     greeting: GREETING,
+    status: () => aStatus(),
     request: (what) => {
       asked.push(what);
       return Promise.resolve(what === 'unmount' ? -errno.EBUSY : 0);

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { newSocketName, parseSocketNames, peerOf } from '../../../src/cli/control/socket-name.js';
-import { checkResult } from '../../../src/errno.js';
-import { native } from '../../../src/native.js';
+import { newSocketName, parseSocketNames, peerOf } from '../../src/control/socket-name.js';
+import { checkResult } from '../../src/errno.js';
+import { native } from '../../src/native.js';
 
 const TABLE = `Num       RefCount Protocol Flags    Type St Inode Path
 0000000000000001: 00000002 00000000 00010000 0001 01 4019314 /run/other.sock
