@@ -17,7 +17,7 @@ const RELEASE_DEADLINE = 2_000;
 // a second by every sleep. A line names what is to be killed, and an empty one says that all is well.
 // $1 is a directory to be removed, $2 a mountpoint, if any. An open tells a dead mount (ENOTCONN) from
 // whatever anybody has put there since, which is not touched; stat(2) would not, from cached attributes.
-// The mount may die a moment after the socket pair.
+// The mount may die a moment after the socket pair. umount(8) needs none of its helpers (-i), which not each one knows.
 const SCRIPT = `
 exec <&3 3<&-
 LC_ALL=C
@@ -42,7 +42,7 @@ tries=0
 while [ -n "$2" ] && [ $tries -lt 20 ]; do
   case $( (: <"$2") 2>&1) in
     *'not connected')
-      umount -l "$2" || fusermount3 -u -z "$2"
+      umount -i -l "$2" || fusermount3 -u -z "$2" || umount -l "$2"
       exit
   esac
   pause

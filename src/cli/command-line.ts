@@ -19,6 +19,7 @@ import {
 } from './options.js';
 import type { Cache, Options, Patience, Shell } from './options.js';
 import { splitArguments } from './split-arguments.js';
+import type { UmountCall } from './umount-helper.js';
 import { unmountCommandOf } from './unmount-command.js';
 import type { UnmountCommand } from './unmount-command.js';
 
@@ -70,6 +71,7 @@ export type CommandLine =
   | MountCommand
   | StatusCommand
   | UnmountCommand
+  | UmountCall
   | { readonly kind: 'help'; readonly text: string }
   | { readonly kind: 'version' }
   | { readonly kind: 'completion'; readonly shell: Shell };

@@ -6,9 +6,8 @@
 
 import { realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { checkResult } from '../errno.js';
-import { native } from '../native.js';
 import { PACKAGE_ROOT } from '../package-root.js';
+import { becomeShell } from './become.js';
 
 const BIN = join(PACKAGE_ROOT, 'bin');
 
@@ -39,15 +38,6 @@ export function becomeLauncher(
   forMount: boolean,
   descriptors: readonly number[],
 ): never {
-  for (const fd of [0, 1, 2, ...descriptors]) {
-    // Node has made them close-on-exec. What is not open is told by whoever needs it.
-    native.setCloseOnExec(fd, false);
-    // Node may have made them non-blocking, and they may be those of a shell.
-    if (fd <= 2) native.setNonblocking(fd, false);
-  }
-  const environment = Object.entries(process.env).map(([name, value = '']) => `${name}=${value}`);
   const begin = forMount ? [join(BIN, HELPER)] : [launcher(process.argv[1]), '--daemon'];
-  const words = ['sh', ...begin, ...args];
-  checkResult(native.execve('/bin/sh', words, environment), '/bin/sh');
-  throw new Error('execve has returned');
+  becomeShell(['sh', ...begin, ...args], descriptors, process.env);
 }

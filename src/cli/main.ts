@@ -14,6 +14,7 @@ import { Interruptions } from './signals.js';
 import { SummarySignal } from './summary-signal.js';
 import { Supervisors } from './supervisors.js';
 import { checkSurroundings } from './surroundings.js';
+import { isUmountHelper, parseUmountHelper, unmountForUmount } from './umount-helper.js';
 import { version } from './version.js';
 
 /**
@@ -25,8 +26,9 @@ export async function main(args: readonly string[], calledAs: string): Promise<n
   const daemon =
     launchedDaemon === undefined ? undefined : (await import('./daemon.js')).Daemon.begin();
   const forMount = isMountHelper(args, calledAs);
+  const isHelper = forMount || isUmountHelper(calledAs);
   const status = await answer(args, calledAs, forMount, daemon);
-  const told = forMount ? helperStatus(status) : status;
+  const told = isHelper ? helperStatus(status) : status;
   await daemon?.end();
   return told;
 }
@@ -39,7 +41,7 @@ async function answer(
 ): Promise<number> {
   let commandLine: CommandLine;
   try {
-    commandLine = forMount ? parseMountHelper(args) : parseCommandLine(args, calledAs);
+    commandLine = parse(args, calledAs, forMount);
     if (commandLine.kind === 'mount' && commandLine.daemon && daemon === undefined) {
       // Before our streams are touched: what Node does to them would stay.
       const { becomeLauncher } = await import('./launcher.js');
@@ -49,7 +51,7 @@ async function answer(
     surviveClosedOutput();
     if (!(error instanceof UsageError)) return reportError(error);
     say(error.message);
-    if (!forMount) process.stderr.write(`${USAGE}\n`);
+    if (!forMount && !isUmountHelper(calledAs)) process.stderr.write(`${USAGE}\n`);
     return ExitStatus.USAGE;
   }
   surviveClosedOutput();
@@ -78,7 +80,17 @@ async function answer(
         return unmount(command, interruptions);
       });
     }
+    case 'umount-helper': {
+      const call = commandLine;
+      return run(call.unmount, (interruptions) => unmountForUmount(call, interruptions));
+    }
   }
+}
+
+/** @throws UsageError; CommandError */
+function parse(args: readonly string[], calledAs: string, forMount: boolean): CommandLine {
+  if (isUmountHelper(calledAs)) return parseUmountHelper(args);
+  return forMount ? parseMountHelper(args) : parseCommandLine(args, calledAs);
 }
 
 type Work = (interruptions: Interruptions) => Promise<number>;

@@ -59,7 +59,7 @@ export function isMountHelper(args: readonly string[], calledAs: string): boolea
   return calledAs === HELPER || (calledAs === 'tsnbdfuse' && isCallOfLibfuse(args));
 }
 
-/** What mount(8) makes of an exit status of ours: a mistake in the call, an interruption, a failure. */
+/** What mount(8) and umount(8) make of an exit status of ours: a mistake in the call, an interruption, a failure. */
 export function helperStatus(status: number): number {
   if (status === 0) return 0;
   if (status === 2) return 1;

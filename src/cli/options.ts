@@ -53,7 +53,7 @@ function parseSeconds(text: string): number {
 }
 
 /** Seconds; see ARCHITECTURE.md, "When the server is lost". */
-const DEFAULT_TIMEOUT = 30;
+export const DEFAULT_TIMEOUT = 30;
 const DEFAULT_RECONNECT = 60;
 const DEFAULT_UNFLUSHED = 64 * 1024 * 1024;
 /** Of the memory of our group of processes: all else of ours, and those who write, need the rest. */

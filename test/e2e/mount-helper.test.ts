@@ -1,4 +1,4 @@
-/** mount(8), fstab(5) and what stands behind them: `mount.fuse.tsnbdfuse`. */
+/** mount(8), umount(8), fstab(5) and what stands behind them: `mount.fuse.tsnbdfuse`, `umount.fuse.tsnbdfuse`. */
 
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
@@ -7,14 +7,17 @@ import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { PACKAGE_ROOT } from '../../src/package-root.js';
 import { TSNBDFUSE, Workplace, until } from '../support/mounts.js';
-import type { Result } from '../support/mounts.js';
-import { startTsnbdkit } from '../support/real-servers.js';
+import type { Result, Running } from '../support/mounts.js';
+import { startNbdkit, startTsnbdkit } from '../support/real-servers.js';
 import type { RealServer } from '../support/real-servers.js';
 import { requires } from '../support/requires.js';
 
 const HELPER = join(PACKAGE_ROOT, 'bin', 'mount.fuse.tsnbdfuse');
 /** The only place where mount(8) looks. */
 const LINK = '/sbin/mount.fuse.tsnbdfuse';
+const UMOUNT_HELPER = join(PACKAGE_ROOT, 'bin', 'umount.fuse.tsnbdfuse');
+/** The only place where umount(8) looks. */
+const UMOUNT_LINK = '/sbin/umount.fuse.tsnbdfuse';
 /** Found by the shell that mount.fuse3 starts. */
 const COMMAND = '/usr/local/bin/tsnbdfuse';
 const USER = 65534;
@@ -166,6 +169,123 @@ describe(
         assert.equal(result.status, 0, result.stderr);
         await place.ok('fusermount3', ['-u', dir], { user: USER });
       });
+    });
+
+    describe('with both helpers', requires({ programs: ['nbdkit', 'python3', 'unshare'] }), () => {
+      linked(HELPER, LINK);
+      linked(UMOUNT_HELPER, UMOUNT_LINK);
+
+      /** A server whose flush takes its time, and leaves a line when it has begun and when it is done. */
+      const startSlow = (): Promise<RealServer> =>
+        startNbdkit([
+          ...['eval', 'get_size=echo 4M', 'pread=head -c $3 /dev/zero', 'pwrite=cat >/dev/null'],
+          `flush=echo begun >>${place.join('flushes')}; sleep 1; echo done >>${place.join('flushes')}`,
+        ]);
+
+      /** A process that has the disk open until it is told something. */
+      async function hold(): Promise<Running> {
+        const script = 'f = open("dir/nbd"); print("open", flush=True); input()';
+        const holder = place.start('python3', ['-c', script], { talk: true });
+        await until('it is open', () => holder.stdout.includes('open'));
+        return holder;
+      }
+
+      for (const [what, options, words] of [
+        ['a line of fstab', '_netdev', []],
+        ['systemd', 'rw', ['-c']],
+      ] as const) {
+        it(`has umount(8) return when the last flush is done and the process is gone: ${what}`, async () => {
+          const slow = await startSlow();
+          try {
+            const from = `nbd+unix:///?socket=${slow.socketPath}`;
+            assert.equal((await mount(`${options},${pidfile()}`, from)).status, 0);
+            await place.ok('dd', ['if=/dev/zero', 'of=dir/nbd', 'count=1', 'conv=notrunc']);
+            const { status, stderr } = await bare('/bin/umount', ...words, dir);
+            assert.deepEqual([status, stderr], [0, '']);
+            assert.ok(!anybodyLeft());
+            const flushes = (await readFile(place.join('flushes'), 'utf8')).trim().split('\n');
+            const count = (word: string): number => flushes.filter((one) => one === word).length;
+            assert.ok(count('done') > 0);
+            assert.equal(count('begun'), count('done'));
+          } finally {
+            await slow.stop();
+          }
+        });
+      }
+
+      it('waits for whoever has the file open, and names them', async () => {
+        assert.equal((await mount(`_netdev,${pidfile()}`)).status, 0);
+        const holder = await hold();
+        const umount = place.start('env', ['-i', '/bin/umount', dir]);
+        await until('it is told', () => umount.stderr.includes('held by python3'));
+        holder.tell('\n');
+        assert.equal((await umount.ended).status, 0);
+        assert.ok(!anybodyLeft());
+        await holder.ended;
+      });
+
+      // With -f the kernel ends all requests, and leaves a mount that is open; its process does not.
+      for (const [option, status, message] of [
+        ['-l', 0, /^$/],
+        ['-f', 32, /^umount: .*: target is busy\.\n$/],
+      ] as const) {
+        it(`waits for nobody with ${option}`, async () => {
+          assert.equal((await mount(pidfile())).status, 0);
+          const holder = await hold();
+          const result = await bare('/bin/umount', option, dir);
+          assert.equal(result.status, status);
+          assert.match(result.stderr, message);
+          await until('it is out of sight', async () => (await place.mounts()).length === 0);
+          holder.tell('\n');
+          await holder.ended;
+        });
+      }
+
+      it('takes away what nobody serves any more', async () => {
+        assert.equal((await mount(`_netdev,${pidfile()}`)).status, 0);
+        const pid = Number(await readFile(place.join('pid'), 'utf8'));
+        process.kill(pid, 'SIGKILL');
+        await until('it is gone', () => !existsSync(`/proc/${pid}`));
+        await unlink(place.join('pid'));
+        await unmounts();
+        assert.deepEqual(await place.mounts(), []);
+      });
+
+      it('unmounts also where the process cannot be asked', async () => {
+        const words = [
+          '/bin/mount',
+          '-t',
+          'fuse.tsnbdfuse',
+          uri,
+          dir,
+          '-o',
+          `_netdev,${pidfile()}`,
+        ];
+        assert.equal((await bare('unshare', '--net', ...words)).status, 0);
+        await unmounts();
+        assert.deepEqual(await place.mounts(), []);
+      });
+
+      it('unmounts for an ordinary user', async () => {
+        await place.give(USER, 'dir');
+        await place.ok('chmod', ['666', server.socketPath]);
+        await place.ok('chmod', ['755', join(server.socketPath, '..')]);
+        const user = { user: USER };
+        assert.equal((await place.run(HELPER, [uri, dir, '-o', pidfile()], user)).status, 0);
+        const { status, stderr } = await place.run('/bin/umount', [dir], user);
+        assert.deepEqual([status, stderr], [0, '']);
+        assert.ok(!anybodyLeft());
+      });
+
+      for (const [what, words, status, message] of [
+        ['what is not mounted', ['/nowhere'], 32, 'tsnbdfuse: /nowhere is not mounted\n'],
+        ['nothing', [], 1, 'tsnbdfuse: DIR is missing\n'],
+      ] as const) {
+        it(`fails as umount(8) documents it: ${what}`, async () => {
+          const result = await bare(UMOUNT_HELPER, ...words);
+          assert.deepEqual([result.status, result.stderr], [status, message]);
+        });
+      }
     });
 
     describe(
