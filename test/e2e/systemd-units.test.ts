@@ -2,10 +2,13 @@
 
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { constants } from 'node:os';
+import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
+import { ExitStatus } from '../../src/cli/exit-status.js';
 import { PACKAGE_ROOT } from '../../src/package-root.js';
 import { TSNBDFUSE, Workplace, until } from '../support/mounts.js';
+import type { Result } from '../support/mounts.js';
 import { requires } from '../support/requires.js';
 
 const UNITS = join(PACKAGE_ROOT, 'systemd');
@@ -49,27 +52,52 @@ describe('the units of systemd', () => {
     },
   );
 
+  it('start again after what may be over the next time, and after nothing else', async () => {
+    const { SAFE, FAILED, SERVER, ...others } = ExitStatus;
+    const { SIGHUP, SIGINT, SIGTERM } = constants.signals;
+    const unit = await settings(SERVICE);
+    assert.equal(unit.get('Restart'), 'on-failure');
+    assert.deepEqual(
+      unit.get('RestartPreventExitStatus')?.split(' ').map(Number),
+      [...Object.values(others), ...[SIGHUP, SIGINT, SIGTERM].map((signal) => 128 + signal)],
+      `all but ${SAFE}, ${FAILED} and ${SERVER}`,
+    );
+  });
+
   it(
     'unmount, and write and detach when a program has the file open',
     requires({ root: true, fuse: true, programs: ['python3'] }),
     async () => {
       await place.file('disk.raw');
       const stop = (await settings(SERVICE)).get('ExecStop') ?? '';
-      const script = /^\/bin\/sh -c '(.*)'$/.exec(stop)?.[1] ?? '';
-      const runStop = async (pid: number): Promise<void> => {
-        // systemd has expanded this one for the shell.
-        await place.ok('sh', ['-c', script], { env: { MAINPID: String(pid) } });
+      const script = /^-\/bin\/sh -c '(.*)'$/.exec(stop)?.[1] ?? '';
+      assert.notEqual(script, '');
+      const runStop = async (pid: number | ''): Promise<Result> => {
+        // systemd leaves these to the shell.
+        const env = {
+          MAINPID: String(pid),
+          MOUNTPOINT: place.join('disk.raw'),
+          PATH: `${dirname(TSNBDFUSE)}:${process.env['PATH'] ?? ''}`,
+        };
+        return place.run('sh', ['-c', script], { env });
       };
       const mounted = await place.mount(['disk.raw', '[', 'tsnbdkit', 'memory', '4M', ']']);
-      await runStop(mounted.pid);
+      const stopped = await runStop(mounted.pid);
+      assert.deepEqual([stopped.status, stopped.stderr], [0, '']);
+      assert.deepEqual(await place.mounts(), []);
       assert.equal((await mounted.running.ended).status, 0);
+
+      // It was unmounted before, which ends it as well.
+      const nothing = await runStop('');
+      assert.deepEqual([nothing.status, nothing.stderr], [0, '']);
 
       const busy = await place.mount(['disk.raw', '[', 'tsnbdkit', 'memory', '4M', ']']);
       const hold = 'f = open("disk.raw"); print("open", flush=True); input()';
       const holder = place.start('python3', ['-c', hold], { talk: true });
       await until('it is open', () => holder.stdout.includes('open'));
-      await runStop(busy.pid);
-      assert.ok(busy.running.stderr.includes('is busy, held by python3'));
+      const { stderr } = await runStop(busy.pid);
+      assert.match(stderr, /disk\.raw is still busy after 10 s, held by python3/);
+      await until('it has the signal', () => busy.running.stderr.includes('is busy'));
       // What systemd does then.
       busy.signal('SIGTERM');
       await until('it is detached', async () => (await place.mounts()).length === 0);
