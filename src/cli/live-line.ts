@@ -9,6 +9,7 @@ import { native } from '../native.js';
 import { bytesFigure, countFigure, printableText, rateFigure } from '../observe/figures.js';
 import type { MountStatus, OperationStatus } from '../observe/mount-status.js';
 import { stateText } from '../observe/summary.js';
+import { launchedDaemon } from './daemon-output.js';
 import { setAside } from './messages.js';
 
 const INTERVAL = 1_000;
@@ -94,10 +95,11 @@ export class LiveLine {
 
   /**
    * @param shown the file, as the user wrote it
-   * @returns undefined where standard error is no terminal, or none that we may open
+   * @returns undefined where standard error is no terminal, or none that we may open; for a daemon as well, which
+   *   still has that of its user, to leave it a moment later
    */
   static start(shown: string, status: () => MountStatus): LiveLine | undefined {
-    if (!isatty(STDERR)) return undefined;
+    if (launchedDaemon !== undefined || !isatty(STDERR)) return undefined;
     try {
       // For us alone: others who have the terminal would be surprised by a descriptor that does not wait.
       const flags = constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY;

@@ -89,13 +89,16 @@ describe(
       });
     }
 
-    it('holds no terminal of its user, and outlives it', async () => {
-      const command = [TSNBDFUSE, '--daemon', '-P', 'pid', 'disk.raw', ...MEMORY];
-      const { stdout } = await place.run('python3', ['-c', TERMINAL, ...command]);
-      assert.equal(stdout, 'closed 0 \n');
-      assert.equal(await size(), '4194304\n');
-      await unmount();
-    });
+    for (const options of [[], ['--stats']]) {
+      const words = ['--daemon', '-P', 'pid', ...options];
+      it(`holds no terminal of its user, and outlives it: ${words.join(' ')}`, async () => {
+        const command = [TSNBDFUSE, ...words, 'disk.raw', ...MEMORY];
+        const { stdout } = await place.run('python3', ['-c', TERMINAL, ...command]);
+        assert.equal(stdout, 'closed 0 \n');
+        assert.equal(await size(), '4194304\n');
+        await unmount();
+      });
+    }
 
     for (const [what, words, status, message] of [
       [
