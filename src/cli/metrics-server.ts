@@ -15,6 +15,7 @@ import { CommandError } from './errors.js';
 import { metricsAddressText } from './metrics-address.js';
 import type { MetricsAddress } from './metrics-address.js';
 import { say } from './messages.js';
+import { MAX_SOCKET_PATH } from './private-directory.js';
 import { version } from './version.js';
 
 /** Clients that are served at once; one scraper needs one. */
@@ -22,6 +23,8 @@ const MOST_CLIENTS = 32;
 /** Milliseconds for a request to come, and for a connection that asks nothing more. */
 const REQUEST_DEADLINE = 10_000;
 const IDLE_DEADLINE = 65_000;
+/** Milliseconds between two looks at who is late; Node's 30 s would leave the places to those who say nothing. */
+const LOOK_INTERVAL = 1_000;
 
 export class MetricsServer {
   readonly #server: Server;
@@ -30,7 +33,8 @@ export class MetricsServer {
 
   private constructor(address: MetricsAddress) {
     this.#address = address;
-    this.#server = createServer((request, response) => {
+    const options = { connectionsCheckingInterval: LOOK_INTERVAL };
+    this.#server = createServer(options, (request, response) => {
       this.#answer(request, response).catch(() => response.destroy());
     });
     this.#server.maxConnections = MOST_CLIENTS;
@@ -51,7 +55,7 @@ export class MetricsServer {
       await server.#listen();
     } catch (error) {
       const shown = metricsAddressText(address);
-      throw new CommandError(`cannot serve metrics at ${shown}: ${problemText(error)}`, {
+      throw new CommandError(`cannot serve metrics at ${shown}: ${problemText(error, address)}`, {
         cause: error,
       });
     }
@@ -99,13 +103,15 @@ export class MetricsServer {
   }
 }
 
-function problemText(error: unknown): string {
+function problemText(error: unknown, { kind }: MetricsAddress): string {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
   switch (code) {
     case 'EADDRINUSE':
       return 'somebody else serves there; take another address';
     case 'EACCES':
-      return `${errorText(error)}; ports below 1024 are for root`;
+      return kind === 'tcp'
+        ? `${errorText(error)}; ports below 1024 are for root`
+        : errorText(error);
     case 'EADDRNOTAVAIL':
       return 'that address is none of this machine';
     case 'ENOTFOUND':
@@ -120,6 +126,10 @@ function problemText(error: unknown): string {
 async function checkSocket(path: string, mountpoint: string): Promise<void> {
   if (path === mountpoint || join(dirname(path), '/').startsWith(join(mountpoint, '/'))) {
     throw new Error('the mount would hide it');
+  }
+  // What is longer is cut off by Node, and would be somewhere else.
+  if (Buffer.byteLength(path) > MAX_SOCKET_PATH) {
+    throw new Error(`a socket path has at most ${MAX_SOCKET_PATH} bytes, and it has more: ${path}`);
   }
   const entry = lstatSync(path, { throwIfNoEntry: false });
   if (entry === undefined) return;

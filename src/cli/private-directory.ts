@@ -8,7 +8,7 @@ import { errorText } from '../errno.js';
 import { CommandError } from './errors.js';
 
 /** A socket's path holds 108 bytes, the last of which is 0 (unix(7)). */
-const MAX_SOCKET_PATH = 107;
+export const MAX_SOCKET_PATH = 107;
 const SOCKET_NAME = 'socket';
 const RANDOM_SUFFIX = 6;
 

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { request } from 'node:http';
 import type { IncomingMessage } from 'node:http';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { once } from 'node:events';
 import { afterEach, beforeEach, describe, it } from 'node:test';
@@ -211,6 +211,24 @@ describe(
       await assert.rejects(get({ port }), /ECONNREFUSED/);
     });
 
+    it('with --metrics has a place for who asks, whoever connects and says nothing', async () => {
+      const mounted = await place.mount(['--metrics', './m', ...DISK]);
+      const socketPath = place.join('m');
+      const silent = Array.from({ length: 40 }, () =>
+        connect(socketPath).on('error', () => undefined),
+      );
+      const answer = async (): Promise<boolean> => {
+        const page = await get({ socketPath }).catch(() => undefined);
+        return page?.status === 200;
+      };
+      await Promise.all(silent.map((socket) => once(socket, 'connect')));
+      assert.equal(await answer(), false);
+      // Who is silent has 10 s.
+      await until('it is answered', answer, 20_000);
+      for (const socket of silent) socket.destroy();
+      await ends(mounted);
+    });
+
     it('with --metrics at a socket serves there, in the place of one that was left, and removes it', async () => {
       const killed = await place.mount(['--metrics', './m', ...DISK]);
       await killed.kill();
@@ -246,6 +264,7 @@ describe(
         ],
         ['./file', /^cannot serve metrics at \.\/file: it exists and is no socket/],
         ['./missing/m', /^cannot serve metrics at \.\/missing\/m: /],
+        [`./${'m'.repeat(100)}`, /^cannot serve metrics at \.\/m+: a socket path has at most 107/],
         ['./disk.raw', /^cannot serve metrics at \.\/disk\.raw: the mount would hide it/],
       ];
       try {
