@@ -181,6 +181,7 @@ async function resolveHost(
     if (found === undefined) throw cannotConnect(shown, 'its name was not resolved in time');
     return found.map(({ address }) => address);
   } catch (error) {
+    signal?.throwIfAborted();
     if (error instanceof HandshakeError) throw error;
     const code = (error as NodeJS.ErrnoException).code ?? String(error);
     throw cannotConnect(

@@ -555,6 +555,18 @@ describe('a name', () => {
     );
   });
 
+  it('that is not waited for any more', async () => {
+    const unwanted = new AbortController();
+    resolveWith(() => {
+      unwanted.abort(new Error('not wanted'));
+      return new Promise(() => undefined);
+    });
+    await assert.rejects(
+      openTransport({ kind: 'tcp', host, port: 10809 }, DEADLINE, unwanted.signal),
+      { message: 'not wanted' },
+    );
+  });
+
   it('without an address', async () => {
     resolveWith(() => Promise.resolve([]));
     assert.equal(
