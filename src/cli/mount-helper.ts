@@ -24,10 +24,12 @@ const WITH_VALUE: readonly string[] = [
   'partition',
   'offset',
   'size',
+  'format',
+  'metrics',
   'pidfile',
   'log',
 ];
-const WITHOUT_VALUE: readonly string[] = ['trim', 'partitions'];
+const WITHOUT_VALUE: readonly string[] = ['trim', 'partitions', 'backing'];
 
 const HELP = `usage: ${HELPER} SOURCE DIR [-sfnv] [-o OPTION,...] [-t TYPE]
 

@@ -62,6 +62,19 @@ describe('a call of mount(8)', () => {
     assert.equal(mount('-o', 'partitions').partitions, true);
   });
 
+  it('takes what is to be said of an image, and where metrics are served', () => {
+    const line = ['-o', 'format=qcow2,backing,metrics=/run/disk.metrics'];
+    const parsed = parseMountHelper(['/srv/disk', '/tmp', ...line]);
+    assert.ok(parsed.kind === 'mount');
+    assert.deepEqual(
+      [parsed.source, parsed.metrics],
+      [
+        { kind: 'image', path: '/srv/disk', format: 'qcow2', backing: true },
+        { kind: 'unix', path: '/run/disk.metrics' },
+      ],
+    );
+  });
+
   it('takes those of FUSE and of mount(8), and passes over those of fstab', () => {
     const { fuse, readOnly } = mount(
       '-o',
