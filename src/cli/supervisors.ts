@@ -77,13 +77,20 @@ export class Supervisors {
    */
   async ready(status: string): Promise<void> {
     const { daemon, readyFd, manager } = this.#parts;
-    const signal = this.#interruptions.pendingSignal;
-    // Who is told that it is there must find it there.
-    if (signal !== undefined && (daemon ?? readyFd) !== undefined) throw new Interrupted(signal);
+    this.#checkWanted();
     // Before the caller goes on: a service manager takes its end for ours until it knows of us.
     await manager?.ready(status);
+    // One that is busy was waited for.
+    this.#checkWanted();
     readyFd?.ready();
     daemon?.ready(this.#keepDirectory);
+  }
+
+  /** Who is told that it is there must find it there. @throws Interrupted */
+  #checkWanted(): void {
+    const { daemon, readyFd } = this.#parts;
+    const signal = this.#interruptions.pendingSignal;
+    if (signal !== undefined && (daemon ?? readyFd) !== undefined) throw new Interrupted(signal);
   }
 
   /** Something has changed. @param text a sentence for whoever looks */

@@ -14,6 +14,21 @@ import { requires } from '../support/requires.js';
 
 const MEMORY = ['[', 'tsnbdkit', 'memory', '4M', ']'];
 
+/** A socket that nobody reads, until something is said. */
+const BUSY_MANAGER = `
+import socket, sys
+theirs = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+theirs.bind(sys.argv[1])
+ours = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+ours.setblocking(False)
+try:
+    while True:
+        ours.sendto(b'x', sys.argv[1])
+except BlockingIOError:
+    print('full', flush=True)
+input()
+`;
+
 /** A stream of which the other end is for somebody else. */
 class Stream {
   text = '';
@@ -166,6 +181,25 @@ describe(
       } finally {
         await manager.close();
       }
+    });
+
+    it('does not come where the caller is gone by the time that a service manager can be told', async () => {
+      const manager = place.start('python3', ['-c', BUSY_MANAGER, 'notify'], { talk: true });
+      await until('its queue is full', () => manager.stdout.includes('full'));
+      const stream = new Stream();
+      const words = ['--daemon', '--ready-fd', '3', 'disk.raw', ...MEMORY];
+      const running = place.start(TSNBDFUSE, words, {
+        descriptors: [stream.theirs],
+        env: { NOTIFY_SOCKET: place.join('notify') },
+      });
+      stream.given();
+      await until('it is mounted', async () => (await place.mounts()).length > 0);
+      process.kill(running.pid, 'SIGINT');
+      await running.ended;
+      await until('it is closed', () => stream.hasEnded);
+      assert.equal(stream.text, '');
+      manager.tell('\n');
+      await manager.ended;
     });
 
     it('is no reason to fail where the service manager is not there', async () => {
