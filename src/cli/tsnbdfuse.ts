@@ -17,6 +17,16 @@ void main(args, basename(calledAs)).then((status) => {
   // has done its work and does not return. The timer itself holds nothing.
   setTimeout(() => {
     traceMain('still holding the event loop: %o', process.getActiveResourcesInfo());
-    process.exit();
+    void leave(status);
   }, LAST_RESORT).unref();
 });
+
+/** process.exit() waits for the threads of the pool, one of which may wait for a file system that hangs. */
+async function leave(status: number): Promise<void> {
+  try {
+    const { becomeShell } = await import('./become.js');
+    becomeShell(['sh', '-c', `exit ${status}`], [], process.env);
+  } catch {
+    process.exit();
+  }
+}

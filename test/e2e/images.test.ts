@@ -451,6 +451,20 @@ describe('a server of an image that dies', requires({ fuse: true, programs: NEED
     });
   }
 
+  it('is given up where its file system hangs, and does not keep us', async () => {
+    await mkdir(place.join('dir'));
+    const hung = await place.mount(['dir', '[', 'tsnbdkit', 'memory', '4M', ']']);
+    hung.signal('SIGSTOP');
+    try {
+      const words = ['--connect-timeout=1', '--format=raw', 'disk.raw', 'dir/nbd'];
+      const { status, stderr } = await place.tsnbdfuse(words);
+      assert.deepEqual([status, stderr], [4, 'tsnbdfuse: dir/nbd could not be read within 1 s\n']);
+    } finally {
+      hung.signal('SIGCONT');
+    }
+    assert.equal((await hung.unmount('dir')).status, 0);
+  });
+
   it('is not started again with --reconnect=0', async () => {
     await qemuImg('create', '-q', '-f', 'qcow2', 'disk.qcow2', '8M');
     const mounted = await place.mount(['--reconnect=0', 'disk.raw', 'disk.qcow2']);
