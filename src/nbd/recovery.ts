@@ -10,11 +10,10 @@
 
 import { errno, errnoText, errorText } from '../errno.js';
 import type { Reply } from '../disk/disk.js';
-import { traceNbd } from '../trace.js';
 import type { NbdConnection } from './connection.js';
-import { Command } from './constants.js';
 import type { NegotiatedExport } from './export.js';
-import { KeptCommand } from './in-flight.js';
+import { HeldCommands } from './held-commands.js';
+import type { KeptCommand } from './in-flight.js';
 import type { OpenedExport } from './open.js';
 import { Progress, bytesText, secondsText } from './progress.js';
 import { Attempts } from './reconnect.js';
@@ -22,7 +21,7 @@ import type { Open } from './reconnect.js';
 import { Replay, replayOf } from './replay.js';
 import { differenceBetween } from './same-disk.js';
 import { Suspects } from './suspects.js';
-import { Unflushed } from './unflushed.js';
+import type { Unflushed } from './unflushed.js';
 
 export interface RecoveryOptions {
   /** Milliseconds for which a server that is lost is waited for; what waits for it fails then. */
@@ -71,13 +70,11 @@ interface Outage {
 }
 
 export class Recovery {
-  readonly unflushed: Unflushed;
+  readonly #held: HeldCommands;
   readonly #agreed: NegotiatedExport;
   readonly #options: RecoveryOptions;
   readonly #disk: Recovered;
   readonly #progress: Progress;
-  /** In the order of their arrival: for the server that is away, or for room among what is not flushed. */
-  #held: KeptCommand[] = [];
   #outage: Outage | undefined;
   /** Milliseconds of performance.now() at which an outage ends at the latest. */
   #endBy = Number.POSITIVE_INFINITY;
@@ -85,28 +82,22 @@ export class Recovery {
   /** Something that was answered is lost: no flush may say otherwise from then on. */
   #unconfirmed = false;
   #reconnects = 0;
-  /** Of a flush of ours that failed: whoever flushes next is told, or 0. */
-  #flushError = 0;
-  #flushing = false;
-  readonly #backgroundFlush: Reply = {
-    done: (code) => {
-      this.#flushing = false;
-      if (code !== 0) this.#backgroundFlushFailed(code);
-      // It may have covered none of what fills it: another one that was sent later was answered earlier.
-      else if (this.#held.length > 0) this.#flushInBackground();
-    },
-  };
 
   constructor(agreed: NegotiatedExport, options: RecoveryOptions, disk: Recovered) {
     this.#agreed = agreed;
     this.#options = options;
     this.#disk = disk;
     this.#progress = new Progress(options.report);
-    this.unflushed = new Unflushed(options.unflushedLimit, {
-      flushWanted: () => this.#flushInBackground(),
-      covered: () => this.#covered(),
-      flushFailed: () => undefined,
+    this.#held = new HeldCommands(options.unflushedLimit, {
+      send: (command) => disk.send(command),
+      isDown: () => this.isDown,
+      isStopped: () => this.#stopped,
     });
+  }
+
+  /** What no flush has covered yet. */
+  get unflushed(): Unflushed {
+    return this.#held.unflushed;
   }
 
   /** The server is away. */
@@ -138,8 +129,7 @@ export class Recovery {
       command.fail(errno.EIO);
       return;
     }
-    this.#held.push(command);
-    if (this.#outage === undefined) this.#flushInBackground();
+    this.#held.add(command);
   }
 
   /** What a flush is answered with is to go through it. */
@@ -147,54 +137,11 @@ export class Recovery {
     // What is to be told shows when it is answered: it may have been held for long.
     return {
       done: (code) => {
-        const earlier = this.#flushError;
-        this.#flushError = 0;
+        const earlier = this.#held.takeFlushError();
         if (code !== 0) reply.done(code);
         else reply.done(this.#unconfirmed ? errno.EIO : earlier);
       },
     };
-  }
-
-  // Room among what is not flushed.
-
-  #flushInBackground(): void {
-    if (this.#flushing || this.isDown || this.#stopped) return;
-    const flush = new KeptCommand();
-    flush.type = Command.FLUSH;
-    flush.reply = this.#backgroundFlush;
-    this.#flushing = true;
-    if (!this.#disk.send(flush)) this.#flushing = false;
-  }
-
-  #covered(): void {
-    if (this.isDown || this.#held.length === 0) return;
-    this.#sendHeld();
-  }
-
-  #backgroundFlushFailed(code: number): void {
-    if (this.#stopped) return;
-    traceNbd('a flush in the background failed: %s', errnoText(code));
-    // A server may tell of it once only, also one that stalls and goes on.
-    this.#flushError = code;
-    if (this.isDown) return;
-    // Nothing else makes room for them.
-    const waiting = this.#held;
-    this.#held = [];
-    for (const command of waiting) command.fail(code);
-  }
-
-  #sendHeld(): void {
-    const held = this.#held;
-    this.#held = [];
-    for (const command of held) {
-      if (!this.#mayGo(command) || !this.#disk.send(command)) this.#held.push(command);
-    }
-    // What waits for room has a flush under way that makes it.
-    if (this.#held.length > 0) this.#flushInBackground();
-  }
-
-  #mayGo({ type }: KeptCommand): boolean {
-    return !this.unflushed.full || !changes(type);
   }
 
   // Outages.
@@ -253,7 +200,7 @@ export class Recovery {
   /** A connection is lost, and others are there for what was sent to it. */
   moved(unanswered: readonly KeptCommand[]): void {
     this.#takeOver(unanswered);
-    this.#sendHeld();
+    this.#held.send();
   }
 
   #takeOver(unanswered: readonly KeptCommand[]): void {
@@ -269,7 +216,7 @@ export class Recovery {
       (now - command.lostAt > patience ? tooLate : again).push(command);
     }
     // They came before what is held, which may wait for room only.
-    this.#held = [...again, ...this.#held];
+    this.#held.addFirst(again);
     for (const command of tooLate) command.fail(errno.EIO);
   }
 
@@ -376,11 +323,11 @@ export class Recovery {
     clearTimeout(outage.timer);
     this.#outage = undefined;
     for (const connection of connections) this.#disk.admit(connection);
-    const requests = replayed + this.#held.length;
-    this.#sendHeld();
+    const requests = replayed + this.#held.count;
+    this.#held.send();
     this.#progress.restored(requests);
     this.#disk.up();
-    if (this.unflushed.full) this.#flushInBackground();
+    if (this.unflushed.full) this.#held.makeRoom();
   }
 
   #tooLate(outage: Outage): void {
@@ -428,9 +375,7 @@ export class Recovery {
     const wasWritten = !this.unflushed.empty;
     const bytes = this.unflushed.forget();
     if (wasWritten) this.#unconfirmed = true;
-    const held = this.#held;
-    this.#held = [];
-    for (const command of held) command.fail(errno.EIO);
+    this.#held.fail(errno.EIO);
     return wasWritten
       ? `; ${bytesText(bytes)} that were written and not yet flushed are not confirmed`
       : '';
@@ -462,6 +407,3 @@ export class Recovery {
     this.#stop();
   }
 }
-
-const changes = (type: KeptCommand['type']): boolean =>
-  type === Command.WRITE || type === Command.WRITE_ZEROES || type === Command.TRIM;
