@@ -6,12 +6,12 @@ import type { Answer } from '../control/ask-status.js';
 import { listSockets } from '../control/socket-name.js';
 import type { FoundSocket } from '../control/socket-name.js';
 import { isDead } from '../fuse/dead-mount.js';
-import { readMounts } from '../fuse/mountpoint.js';
+import { ownerOf, readMounts } from '../fuse/mountpoint.js';
 import type { MountEntry } from '../fuse/mountpoint.js';
 import { publicUri } from '../nbd/public-uri.js';
 import { silentStatus } from '../observe/mount-status.js';
 import type { MountStatus } from '../observe/mount-status.js';
-import { locateMount, ownMounts, ownerOf } from './locate-mount.js';
+import { locateMount, ownMounts } from './locate-mount.js';
 
 /** How many are asked at once; each has a descriptor, and those that hang take as long as all the others. */
 const AT_ONCE = 32;
@@ -20,7 +20,7 @@ const ourUser = (): number => process.geteuid?.() ?? 0;
 
 /** Whether a mount is this user's to hear of, also where nobody answers. */
 function isForUs(mount: MountEntry): boolean {
-  return ourUser() === 0 || ownerOf(mount) === ourUser();
+  return ourUser() === 0 || ownerOf(mount).uid === ourUser();
 }
 
 /** @param owner of the processes; everybody where it is undefined */
@@ -51,7 +51,7 @@ async function statusesOf(
   sockets: readonly FoundSocket[],
 ): Promise<MountStatus[]> {
   const own = sockets.filter(({ device }) => device === mount.device);
-  const answers = await askAll(own, ownerOf(mount));
+  const answers = await askAll(own, ownerOf(mount).uid);
   const statuses = statusesIn(answers);
   return statuses.length > 0 ? statuses : [await silent(mount, answers)];
 }

@@ -23,12 +23,6 @@ export function ownMounts(
   );
 }
 
-/** The user whose mount it is. */
-export function ownerOf({ options }: MountEntry): number {
-  const option = options.find((one) => one.startsWith('user_id='));
-  return Number(option?.slice('user_id='.length) ?? 0);
-}
-
 export interface Located {
   /** The mountpoint; where there is no mount, where one would be: absolute, as far as it is there without links. */
   readonly path: string;
@@ -49,7 +43,7 @@ const namesIn = (path: string): string[] => path.split('/').filter((name) => nam
 export async function locateMount(
   shown: string,
   own: readonly MountEntry[],
-  all: readonly MountEntry[] = own,
+  all: readonly MountEntry[],
 ): Promise<Located> {
   const names = namesIn(resolve(shown));
   let at = '/';

@@ -4,7 +4,6 @@
  */
 
 import { parseArgs } from 'node:util';
-import type { MountEntry } from '../fuse/mountpoint.js';
 import type { CommandLine } from './command-line.js';
 import { UsageError } from './errors.js';
 import { DEFAULT_TIMEOUT } from './options.js';
@@ -109,18 +108,14 @@ export async function unmountForUmount(
  * cannot, which is no reason to leave the mount where it is.
  */
 async function canWait(path: string): Promise<boolean> {
-  const [{ findMountsAside }, { listSockets }] = await Promise.all([
+  const [{ findMountsAside, ownerOf }, { listSockets }] = await Promise.all([
     import('../fuse/mountpoint.js'),
     import('../control/socket-name.js'),
   ]);
   const mount = (await findMountsAside(path)).at(-1);
   // Its process may still be at its last flush.
   if (mount === undefined) return true;
-  if (!mayAsk(mount)) return false;
-  return (await listSockets()).some(({ device }) => device === mount.device);
-}
-
-function mayAsk({ options }: MountEntry): boolean {
   const us = process.geteuid?.() ?? 0;
-  return us === 0 || options.includes(`user_id=${us}`);
+  if (us !== 0 && us !== ownerOf(mount).uid) return false;
+  return (await listSockets()).some(({ device }) => device === mount.device);
 }

@@ -7,13 +7,12 @@ import { errno, errnoText } from '../errno.js';
 import { detach } from '../fuse/attach.js';
 import { isDead } from '../fuse/dead-mount.js';
 import { lookAside } from '../fuse/look-aside.js';
-import { unmountCommand } from '../fuse/mountpoint.js';
+import { ownerOf, unmountCommand } from '../fuse/mountpoint.js';
 import type { MountEntry } from '../fuse/mountpoint.js';
 import { CommandError, InternalError } from './errors.js';
 import { ExitStatus } from './exit-status.js';
 import { findOwnMount, isStillThere } from './find-mount.js';
 import type { FoundMount } from './find-mount.js';
-import { ownerOf } from './locate-mount.js';
 import { say } from './messages.js';
 import type { Interruptions } from './signals.js';
 import type { UnmountCommand } from './unmount-command.js';
@@ -61,7 +60,7 @@ async function run(command: UnmountCommand, state: State, signal: AbortSignal): 
   }
   const { mount, obstacle } = found;
   state.mount = mount;
-  const owner = ownerOf(mount);
+  const owner = ownerOf(mount).uid;
   checkOwner(command, owner);
   await checkFile(command, found);
   const serving = await MountProcess.ofDevice(mount.device, owner);

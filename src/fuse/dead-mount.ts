@@ -6,13 +6,12 @@
 import { traceMain } from '../trace.js';
 import { detach } from './attach.js';
 import { lookAside } from './look-aside.js';
-import type { User } from './look-aside.js';
-import { OWN_TYPE, findMount } from './mountpoint.js';
-import type { ClearDead, MountEntry } from './mountpoint.js';
+import { OWN_TYPE, findMount, ownerOf } from './mountpoint.js';
+import type { ClearDead, MountEntry, User } from './mountpoint.js';
 
 /** One of the same user, or of root for root: what belongs to others is theirs to take away. */
-function isOurs({ type, options }: MountEntry): boolean {
-  return type === OWN_TYPE && options.includes(`user_id=${process.getuid?.() ?? 0}`);
+function isOurs(mount: MountEntry): boolean {
+  return mount.type === OWN_TYPE && ownerOf(mount).uid === (process.getuid?.() ?? 0);
 }
 
 /** @param stderr of stat(1), which ends with the error; the path that stands before it may say anything */
@@ -21,12 +20,9 @@ export function tellsOfDeath(stderr: string): boolean {
 }
 
 /** Who is sure to be let into a mount; undefined where we are that ourselves, or cannot be. */
-function ownerOf({ options }: MountEntry): User | undefined {
-  if (process.geteuid?.() !== 0) return undefined;
-  const [uid = 0, gid = 0] = ['user_id=', 'group_id='].map((name) =>
-    Number(options.find((option) => option.startsWith(name))?.slice(name.length) ?? 0),
-  );
-  return uid === 0 ? undefined : { uid, gid };
+function visitorOf(mount: MountEntry): User | undefined {
+  const owner = ownerOf(mount);
+  return process.geteuid?.() === 0 && owner.uid !== 0 ? owner : undefined;
 }
 
 /**
@@ -34,7 +30,7 @@ function ownerOf({ options }: MountEntry): User | undefined {
  * those who are not let in.
  */
 export async function isDead(mount: MountEntry): Promise<boolean> {
-  const said = await lookAside(['-f', '--', mount.mountpoint], ownerOf(mount));
+  const said = await lookAside(['-f', '--', mount.mountpoint], visitorOf(mount));
   return said !== undefined && tellsOfDeath(said);
 }
 

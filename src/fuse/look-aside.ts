@@ -1,14 +1,10 @@
 /** A look at what may be dead or hang, by a process of its own, which can be left behind. */
 
 import { TOO_LATE, within } from '../deadline.js';
+import type { User } from './mountpoint.js';
 
 /** Milliseconds. What is dead answers at once, and what hangs is not waited for. */
 const LOOK_DEADLINE = 2_000;
-
-export interface User {
-  readonly uid: number;
-  readonly gid: number;
-}
 
 /**
  * @param words of stat(1)

@@ -65,6 +65,18 @@ export async function findMountsAside(path: string): Promise<MountEntry[]> {
   return mountsOn(path, await readFile(MOUNTINFO, 'utf8'));
 }
 
+export interface User {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** Whose FUSE mount it is (mount.fuse(8), `user_id`): root's where nothing is said. */
+export function ownerOf({ options }: MountEntry): User {
+  const idOf = (name: string): number =>
+    Number(options.find((option) => option.startsWith(name))?.slice(name.length) ?? 0);
+  return { uid: idOf('user_id='), gid: idOf('group_id=') };
+}
+
 /** All that this process sees. */
 export async function readMounts(): Promise<MountEntry[]> {
   return parseMountinfo(await readFile(MOUNTINFO, 'utf8'));

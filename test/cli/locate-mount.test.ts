@@ -47,13 +47,13 @@ describe('the mount that a path is about', () => {
   ];
   for (const [shown, id, path] of table) {
     it(shown, async () => {
-      const found = await locateMount(join(folder, shown), mounts);
+      const found = await locateMount(join(folder, shown), mounts, mounts);
       assert.equal(found.mount?.id, id);
       assert.equal(found.path, join(folder, path));
     });
   }
 
   it('ends where links lead round', async () => {
-    assert.equal((await locateMount(join(folder, 'round'), mounts)).mount, undefined);
+    assert.equal((await locateMount(join(folder, 'round'), mounts, mounts)).mount, undefined);
   });
 });

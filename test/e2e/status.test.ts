@@ -1,6 +1,7 @@
 /** --status: what mounts tell of themselves over their control sockets, and what is told of those that cannot. */
 
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
 import { mkdir, symlink, truncate } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import type { MountStatus } from '../../src/observe/mount-status.js';
@@ -251,6 +252,43 @@ describe(
         [[third.pid, 'healthy']],
       );
       await ends(third);
+    });
+
+    it('tells root of a dead mount of somebody else, and nobody else', async () => {
+      await place.give(USER, 'disk.raw');
+      const killed = await place.mount(['disk.raw', '[', 'tsnbdkit', 'memory', '1M', ']'], {
+        user: USER,
+      });
+      await killed.kill();
+      for (const user of [USER, undefined]) {
+        assert.equal((await one('disk.raw', { user })).state, 'stale');
+      }
+      assert.deepEqual(await all({ user: OTHER_USER }), []);
+      await place.ok('umount', ['disk.raw']);
+    });
+
+    it('has no answer from another network namespace, where a mount can only be ended without waiting', async () => {
+      const command = [
+        '--net',
+        TSNBDFUSE,
+        '-P',
+        'pid',
+        'disk.raw',
+        '[',
+        'tsnbdkit',
+        'memory',
+        '1M',
+        ']',
+      ];
+      const running = place.start('unshare', command);
+      await until('it is mounted', () => running.hasEnded || existsSync(place.join('pid')));
+      const { state, pid, operations } = await one('disk.raw');
+      assert.deepEqual([state, pid, operations], ['no-answer', null, null]);
+      const { status, stderr } = await place.run(TSNBDFUSE, ['-u', 'disk.raw']);
+      assert.equal(status, 3);
+      assert.match(stderr, /^tsnbdfuse: the process that serves disk.raw cannot be found .*\n$/);
+      await place.ok('fusermount3', ['-u', 'disk.raw']);
+      assert.equal((await running.ended).status, 0);
     });
 
     it('is for the one whose mount it is, and for root', async () => {
