@@ -27,7 +27,7 @@ const ADDON = `prebuilds/linux-${process.arch}/tsnbdfuse.${libcOf(process.execPa
 /** All that may stand in the package. */
 const CONTENTS = [
   /^(package\.json|README\.md|LICENSE)$/,
-  /^bin\/(tsnbdfuse|tsnbdkit|mount\.fuse\.tsnbdfuse|launch\.cjs|package\.json)$/,
+  /^bin\/(tsnbdfuse|tsnbdkit|u?mount\.fuse\.tsnbdfuse|launch\.cjs|package\.json)$/,
   /^dist\/src\/.+\.(js|d\.ts)$/,
   /^dist\/bundle\/[^/]+\.(cjs|cache)$/,
   /^prebuilds\/linux-(x64|arm64)\/tsnbdfuse\.(glibc|musl)\.node$/,
