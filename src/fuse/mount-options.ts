@@ -296,9 +296,9 @@ function takeOption(draft: Draft, word: string): void {
   row.take(draft, word.slice(equals + 1));
 }
 
-/** All that are for a user to choose: of each flag of mount(8) the one that changes something. */
-export const fuseOptionNames = (): string[] => [
-  ...ROWS.map(({ form }) => form.split('=', 1)[0] ?? form),
+/** All that are for a user to choose, as `uid=`: of each flag of mount(8) the one that changes something. */
+export const fuseOptionWords = (): string[] => [
+  ...ROWS.map(({ form }) => form.replace(/=.*/, '=')),
   ...(Object.keys(FLAGS) as MountFlag[]).filter((name) => FLAGS[name][1]),
 ];
 

@@ -20,6 +20,8 @@ function reply(value: Value): string {
       return '_tsnbd_reply "$cur" -A hostname';
     case 'words':
       return `_tsnbd_reply "$cur" -W '${value.words.join(' ')}'`;
+    case 'list':
+      return `_tsnbd_list "$cur" '${value.words.join(' ')}'`;
     case 'command':
       return '_tsnbd_command $((i + 1))';
     case 'text':
@@ -77,6 +79,29 @@ _tsnbd_files() {
   _tsnbd_reply "$1" -f
 }
 
+# One more of several words with commas between. What follows it, = or a comma, is for the user to type.
+_tsnbd_list() {
+  local before=
+  [[ $1 != *,* ]] || before=\${1%,*},
+  compopt -o nospace 2>/dev/null
+  _tsnbd_reply "\${1##*,}" -P "$before" -W "$2"
+}
+
+# An image, or what other sources begin with. Where both are offered, they are not told to be names of
+# files: of a URI nothing but its last / would be shown.
+_tsnbd_source() {
+  local other
+  _tsnbd_reply "$1" -W '[ ${SCHEMES.join(' ')}'
+  other=("\${COMPREPLY[@]}")
+  _tsnbd_reply "$1" -f
+  if ((\${#other[@]} == 0)); then
+    compopt -o filenames 2>/dev/null
+  elif ((\${#COMPREPLY[@]} == 0)) && [[ $1 != '[' ]]; then
+    compopt -o nospace 2>/dev/null
+  fi
+  COMPREPLY+=("\${other[@]}")
+}
+
 # A command and its words, which begin at a place in the line.
 _tsnbd_command() {
   if ((COMP_CWORD == $1)); then
@@ -88,15 +113,28 @@ _tsnbd_command() {
   fi
 }
 
-# Bash makes words of their own of the = in --option=value and of the value.
+# Bash makes words of their own of the = in --option=value or -o name=value, and of the value.
 _tsnbd_word() {
-  cur=\${COMP_WORDS[COMP_CWORD]}
-  prev=\${COMP_WORDS[COMP_CWORD - 1]}
+  local at=$COMP_CWORD
+  cur=\${COMP_WORDS[at]}
   if [[ $cur == '=' ]]; then
     cur=
-  elif [[ $prev == '=' ]]; then
-    prev=\${COMP_WORDS[COMP_CWORD - 2]}
+    ((at++))
   fi
+  prev=\${COMP_WORDS[at - 1]}
+  while ((at > 1)) && [[ $prev == '=' ]]; do
+    prev=\${COMP_WORDS[at - 2]}
+    [[ $prev != -* ]] || return
+    ((at -= 2))
+    prev=\${COMP_WORDS[at - 1]}
+  done
+}
+
+# From an option, whose place is in i, to the last word of its value.
+_tsnbd_skip_value() {
+  [[ \${COMP_WORDS[i + 1]} != '=' ]] || ((i++))
+  ((i++))
+  while [[ \${COMP_WORDS[i + 1]} == '=' ]]; do ((i += 2)); done
 }
 
 _tsnbdfuse() {
@@ -110,10 +148,7 @@ _tsnbdfuse() {
       mode=$word
       break
       ;;
-    ${takingValues(ours)})
-      [[ \${COMP_WORDS[i + 1]} != '=' ]] || ((i++))
-      ((i++))
-      ;;
+    ${takingValues(ours)}) _tsnbd_skip_value ;;
     -*) ;;
     *) mountpoint=$word ;;
     esac
@@ -128,11 +163,8 @@ ${valueCases(ours)}
       _tsnbd_reply "$cur" -W "${names(ours)}\${mountpoint:+ ${words.join(' ')}}"
     elif [[ -z $mountpoint ]]; then
       _tsnbd_files "$cur"
-    elif [[ '[' == "$cur"* ]] && [[ -n $cur ]]; then
-      COMPREPLY=('[')
     else
-      compopt -o nospace 2>/dev/null
-      _tsnbd_reply "$cur" -W '[ ${SCHEMES.join(' ')}'
+      _tsnbd_source "$cur"
     fi
     ;;
   '[')
@@ -157,10 +189,7 @@ ${valueCases(kits)}
   esac
   for ((i = 1; i < COMP_CWORD; i++)); do
     case \${COMP_WORDS[i]} in
-    ${takingValues(kits)})
-      [[ \${COMP_WORDS[i + 1]} != '=' ]] || ((i++))
-      ((i++))
-      ;;
+    ${takingValues(kits)}) _tsnbd_skip_value ;;
     -*) ;;
     *) plugin=\${COMP_WORDS[i]} ;;
     esac

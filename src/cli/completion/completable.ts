@@ -1,6 +1,8 @@
 /** What a shell can complete of our commands, as their definitions have it. */
 
 import type { Command, Option } from 'commander';
+import { fuseOptionWords } from '../../fuse/mount-options.js';
+import { FORMAT_NAMES } from '../../images/format-names.js';
 import { plugins } from '../../server/plugins/index.js';
 import { modeForms } from '../modes.js';
 import { ALIASES, documentedOptions, makeProgram } from '../options.js';
@@ -10,6 +12,8 @@ import { makeKitProgram } from '../tsnbdkit-options.js';
 export type Value =
   | { readonly kind: 'files' | 'hosts' | 'command' }
   | { readonly kind: 'words'; readonly words: readonly string[] }
+  /** Several of them, with commas between; behind one that ends with = something follows. */
+  | { readonly kind: 'list'; readonly words: readonly string[] }
   /** Nothing that could be listed. */
   | { readonly kind: 'text'; readonly name: string };
 
@@ -34,10 +38,19 @@ function valueCalled(name: string): Value {
   return name === 'cmd' ? { kind: 'command' } : { kind: 'text', name };
 }
 
-function valueOf({ flags, argChoices }: Option): Value | undefined {
+/** Of options whose definitions do not tell it. */
+const VALUES: ReadonlyMap<string, Value> = new Map([
+  ['-o', { kind: 'list', words: fuseOptionWords() }],
+  ['--format', { kind: 'words', words: FORMAT_NAMES }],
+  // Of what it can be, a path is what a shell knows.
+  ['--metrics', { kind: 'files' }],
+]);
+
+function valueOf({ flags, argChoices, long, short }: Option): Value | undefined {
   const [, name] = /<(.+)>/.exec(flags) ?? [];
   if (name === undefined) return undefined;
-  return argChoices === undefined ? valueCalled(name) : { kind: 'words', words: argChoices };
+  if (argChoices !== undefined) return { kind: 'words', words: argChoices };
+  return VALUES.get(long ?? short ?? '') ?? valueCalled(name);
 }
 
 function optionsOf(program: Command, aliases: ReadonlyMap<string, string>): CompletedOption[] {

@@ -21,6 +21,8 @@ function valueFlags(value: Value | undefined): string {
       return " -x -a '(__fish_print_hostnames)'";
     case 'words':
       return ` -x -a ${quoted(value.words.join(' '))}`;
+    case 'list':
+      return ` -x -a ${quoted(`(__fish_complete_list , "string split ' ' '${value.words.join(' ')}'")`)}`;
     case 'command':
     case 'text':
       return ' -x';
@@ -122,7 +124,7 @@ function __tsnbdkit_plugin
 end
 
 complete -c tsnbdfuse -n '__tsnbdfuse_is mountpoint' -F
-complete -c tsnbdfuse -n '__tsnbdfuse_is source' -x -a '[ ${SCHEMES.join(' ')}'
+complete -c tsnbdfuse -n '__tsnbdfuse_is source' -F -a '[ ${SCHEMES.join(' ')}'
 complete -c tsnbdfuse -n '__tsnbdfuse_is server' -x -a '(__tsnbdfuse_server)'
 ${ours.map((option) => optionLine('tsnbdfuse', " -n 'not __tsnbdfuse_is server'", option)).join('\n')}
 ${modeLines()}

@@ -21,6 +21,9 @@ function action(value: Value): string {
       return ':host:_hosts';
     case 'words':
       return `:value:(${value.words.join(' ')})`;
+    case 'list':
+      // What stands behind a = is not known here.
+      return `:value: _values -s , value ${value.words.map((word) => word.replace(/=$/, '\\:value\\: ')).join(' ')}`;
     case 'command':
       return ':*::server: _normal';
     case 'text':
@@ -57,6 +60,7 @@ _tsnbdfuse_source() {
   if ((CURRENT == 1)); then
     compadd -X 'a captive server' -- '['
     compadd -S '' -X 'a URI' -- ${SCHEMES.join(' ')}
+    _files -X 'an image'
   elif [[ $words[1] == '[' ]]; then
     shift words
     ((CURRENT--))
