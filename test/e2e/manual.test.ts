@@ -33,6 +33,8 @@ const substitutions = (
   ['nbds://server.example/', `nbds://127.0.0.1:${port}/`],
   ['nbds://alice@server.example/', `nbds://alice@127.0.0.1:${port}/`],
   ['-p 10809 ', `-p ${port} `],
+  ['--metrics 9177 ', `--metrics ${port} `],
+  ['http://127.0.0.1:9177/', `http://127.0.0.1:${port}/`],
   ['https://images.example/', `http://127.0.0.1:${webPort}/`],
   ['/run/export.sock', place.join('export.sock')],
 ];

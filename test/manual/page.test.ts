@@ -84,8 +84,26 @@ $ third
 \`\`\`
 $ fourth
 \`\`\`
+
+<!-- not run: of this alone -->
+
+\`\`\`
+# root's
+\`\`\`
+
+## B
+
+<!-- file: b.js -->
+
+\`\`\`js
+fifth();
+\`\`\`
+
+\`\`\`console
+$ node b.js
+\`\`\`
 `;
-    const [first, second, ...more] = sessionsOf(page);
+    const [first, second, third, ...more] = sessionsOf(page);
     assert.deepEqual(more, []);
     assert.deepEqual(
       [first?.needs, first?.before, first?.notRun],
@@ -97,6 +115,10 @@ $ fourth
       { text: 'third', output: undefined, status: 3 },
     ]);
     assert.deepEqual([second?.name, second?.notRun], ['A', 'why']);
+    assert.deepEqual(
+      [third?.name, third?.notRun, third?.before, third?.commands.map(({ text }) => text)],
+      ['B', undefined, ["cat >b.js <<'END_OF_FILE'\nfifth();\nEND_OF_FILE"], ['node b.js']],
+    );
     assert.throws(() => sessionsOf('<!-- bevor: x -->'), /bevor/);
   });
 

@@ -60,6 +60,24 @@ function scriptLines({ text }: Command, index: number, untilMounted: string): st
 const HELPERS = `
 wait_for_port() { until (: </dev/tcp/127.0.0.1/$PORT) 2>/dev/null; do sleep 0.1; done; }
 
+# What root changes outside of its folder is seen by its own mounts alone.
+own_mounts() {
+  cp -a "$(realpath /sbin)" sbin
+  rm -f sbin/{mount,umount}.fuse.tsnbdfuse
+  mkdir utab
+  touch fstab
+  mount --bind sbin "$(realpath /sbin)"
+  mount --bind fstab /etc/fstab
+  mount --bind utab /run/mount
+  mount -t tmpfs tmpfs /mnt
+}
+
+# For a program that imports this package.
+install_library() {
+  mkdir node_modules
+  ln -s "$(dirname "$(command -v tsnbdfuse)")/.." node_modules/tsnbdfuse
+}
+
 # The real ssh, to a server of its own for server.example, which lets in whoever runs the test.
 start_sshd() {
   mkdir bin
@@ -124,7 +142,9 @@ export async function play(
   ].join('\n');
   const file = await place.file(`${NOTES}/script`, script);
   if (asUser) await place.give(ORDINARY_USER);
-  const result = await place.run('bash', [file], {
+  const [program = '', ...words] =
+    session.as === 'root, with mounts of its own' ? ['unshare', '--mount', 'bash'] : ['bash'];
+  const result = await place.run(program, [...words, file], {
     env: surroundings.env,
     deadline: DEADLINE,
     ...(asUser ? { user: ORDINARY_USER } : {}),

@@ -5,7 +5,9 @@
  *
  *     <!-- needs: PROGRAM... -->       programs that have to be installed
  *     <!-- before: COMMANDS -->        what is there already, made by the shell; PORT is a free TCP port
- *     <!-- as: an ordinary user -->    not as root; or `root`, `root, with loop devices`
+ *     <!-- file: NAME -->              the block is what this file holds
+ *     <!-- as: an ordinary user -->    not as root; or `root`, `root, with loop devices`, `root, with mounts
+ *                                      of its own`
  *     <!-- ends: N... -->              how the mounts end, where it is not with 0 each
  *     <!-- status: N -->               how the last command of the block ends, where it is not with 0
  *     <!-- not run: REASON -->         for what cannot be had on the machine of a test
@@ -38,12 +40,17 @@ export interface Session {
   readonly commands: readonly Command[];
 }
 
-const WHO = ['an ordinary user', 'root', 'root, with loop devices'] as const;
+const WHO = [
+  'an ordinary user',
+  'root',
+  'root, with loop devices',
+  'root, with mounts of its own',
+] as const;
 export type As = (typeof WHO)[number];
 
 type Draft = { -readonly [Key in keyof Session]: Session[Key] };
 
-const KEYS = ['needs', 'before', 'as', 'ends', 'status', 'not run'] as const;
+const KEYS = ['needs', 'before', 'file', 'as', 'ends', 'status', 'not run'] as const;
 type Key = (typeof KEYS)[number];
 
 /** @throws Error for a comment that says nothing that is known here */
@@ -58,13 +65,25 @@ export function sessionsOf(markdown: string): Session[] {
       current = undefined;
     } else if (token.type === 'html') {
       notes.push(...notesOf(token.raw));
-    } else if (token.type === 'code' && (token as Tokens.Code).text.startsWith('$ ')) {
+    } else if (token.type === 'code') {
+      const { text } = token as Tokens.Code;
+      const [, file] = notes.find(([key]) => key === 'file') ?? [];
+      if (file === undefined && !text.startsWith('$ ')) {
+        // What root types, or a file: said of it alone.
+        notes = [];
+        continue;
+      }
       if (current === undefined || notes.some(([key]) => key !== 'status')) {
         current = draft(heading, notes);
         sessions.push(current);
       }
+      if (file !== undefined) {
+        current.before = [...current.before, `cat >${file} <<'END_OF_FILE'\n${text}\nEND_OF_FILE`];
+        notes = [];
+        continue;
+      }
       const status = Number(notes.find(([key]) => key === 'status')?.[1] ?? 0);
-      current.commands = [...current.commands, ...commandsOf((token as Tokens.Code).text, status)];
+      current.commands = [...current.commands, ...commandsOf(text, status)];
       notes = [];
     }
   }
