@@ -1,5 +1,5 @@
 /**
- * The file that tells scripts that the disk is mounted, and by which process. Its name comes from a
+ * The file that tells scripts that the disk is mounted, or served, and by which process. Its name comes from a
  * command line, where a slip is soon made: nothing but a pidfile is ever replaced or removed.
  */
 
@@ -138,24 +138,31 @@ async function readText(path: string): Promise<string> {
 }
 
 /**
- * The file of a command that still shows a disk stays: who is to end that one by it would end us. That of any
+ * The file of a command of ours that still runs stays: who is to end that one by it would end us. That of any
  * other process is out of date, as its number is used again.
  */
 async function refuseLiving(pid: number | undefined): Promise<void> {
-  if (pid === undefined || pid === process.pid || !(await isMounting(pid))) return;
-  throw new Error(
-    `process ${pid}, which wrote it, still shows a disk; unmount that first, or take another name`,
-  );
+  if (pid === undefined || pid === process.pid) return;
+  const what = await occupationOf(pid);
+  if (what === undefined) return;
+  throw new Error(`process ${pid}, which wrote it, still ${what} first, or take another name`);
 }
 
-/** By which name it was called, behind the interpreter. */
-const COMMANDS = new Set(['tsnbdfuse', 'nbdfuse', 'mount.fuse.tsnbdfuse']);
+const SHOWS = 'shows a disk; unmount that';
+/** By which name it was called, behind the interpreter: what it does, and how that is ended. */
+const COMMANDS: ReadonlyMap<string, string> = new Map([
+  ['tsnbdfuse', SHOWS],
+  ['nbdfuse', SHOWS],
+  ['mount.fuse.tsnbdfuse', SHOWS],
+  ['tsnbdkit', 'serves a disk; end that'],
+]);
 const WORDS_BEFORE = 3;
 
-async function isMounting(pid: number): Promise<boolean> {
+/** @returns undefined for a process that is none of ours */
+async function occupationOf(pid: number): Promise<string | undefined> {
   const words = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
   const first = words.split('\0').slice(0, WORDS_BEFORE);
-  return first.some((word) => COMMANDS.has(basename(word)));
+  return first.map((word) => COMMANDS.get(basename(word))).find((what) => what !== undefined);
 }
 
 function isGone(pid: number): boolean {

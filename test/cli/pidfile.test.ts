@@ -66,9 +66,16 @@ describe('a pidfile', () => {
     }
   });
 
-  it('does not take that of a command which still shows a disk', async () => {
+  it('does not take that of a command which still shows or serves a disk', async () => {
     const path = join(folder, 'pid');
-    for (const argv0 of ['/usr/bin/tsnbdfuse', 'nbdfuse']) {
+    for (const [argv0, message] of [
+      [
+        '/usr/bin/tsnbdfuse',
+        /process \d+, which wrote it, still shows a disk; unmount that first,/,
+      ],
+      ['nbdfuse', /process \d+, which wrote it, still shows a disk; unmount that first,/],
+      ['bin/tsnbdkit', /process \d+, which wrote it, still serves a disk; end that first,/],
+    ] as const) {
       const early = await Pidfile.prepare(join(folder, 'later'));
       const child = spawn('sleep', ['60'], { argv0 });
       try {
@@ -77,7 +84,7 @@ describe('a pidfile', () => {
         await writeFile(path, content);
         await writeFile(join(folder, 'later'), content);
         for (const attempt of [Pidfile.prepare(path), early.write()]) {
-          await assert.rejects(attempt, /process \d+, which wrote it, still shows a disk; unmount/);
+          await assert.rejects(attempt, message);
         }
         assert.equal(await readFile(path, 'utf8'), content);
       } finally {
