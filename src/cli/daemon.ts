@@ -23,6 +23,8 @@ const LAST_WORDS = 500;
 export class Daemon {
   readonly #launched: LaunchedDaemon;
   #log: number | undefined;
+  /** The launcher has been told, and ends with a status of its own. */
+  isReady = false;
 
   private constructor(launched: LaunchedDaemon) {
     this.#launched = launched;
@@ -76,6 +78,7 @@ export class Daemon {
     if (!keepDirectory) process.chdir('/');
     this.#leaveOutput();
     process.kill(this.#launched.launcher, 'SIGUSR1');
+    this.isReady = true;
   }
 
   #leaveOutput(): void {

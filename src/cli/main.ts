@@ -26,9 +26,10 @@ export async function main(args: readonly string[], calledAs: string): Promise<n
   const daemon =
     launchedDaemon === undefined ? undefined : (await import('./daemon.js')).Daemon.begin();
   const forMount = isMountHelper(args, calledAs);
-  const isHelper = forMount || isUmountHelper(calledAs);
   const status = await answer(args, calledAs, forMount, daemon);
-  const told = isHelper ? helperStatus(status) : status;
+  // Whoever asks for the end of a disk that was mounted is not mount(8).
+  const isForMount = forMount && daemon?.isReady !== true;
+  const told = isForMount || isUmountHelper(calledAs) ? helperStatus(status) : status;
   await daemon?.end();
   return told;
 }

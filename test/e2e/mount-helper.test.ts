@@ -5,12 +5,14 @@ import { existsSync } from 'node:fs';
 import { mkdir, readFile, symlink, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
+import { ExitStatus } from '../../src/cli/exit-status.js';
 import { PACKAGE_ROOT } from '../../src/package-root.js';
 import { TSNBDFUSE, Workplace, until } from '../support/mounts.js';
 import type { Result, Running } from '../support/mounts.js';
 import { startNbdkit, startTsnbdkit } from '../support/real-servers.js';
 import type { RealServer } from '../support/real-servers.js';
 import { requires } from '../support/requires.js';
+import { SilentServer } from '../support/silent-server.js';
 
 const HELPER = join(PACKAGE_ROOT, 'bin', 'mount.fuse.tsnbdfuse');
 /** The only place where mount(8) looks. */
@@ -158,6 +160,30 @@ describe(
           assert.deepEqual(await place.mounts(), []);
         });
       }
+
+      for (const signal of ['SIGHUP', 'SIGINT', 'SIGTERM'] as const) {
+        it(`ends with 8, and mounts nothing, where it gets ${signal}`, async () => {
+          const silent = await SilentServer.start();
+          try {
+            const helper = place.start(HELPER, [silent.uri, dir]);
+            await silent.connected;
+            process.kill(helper.pid, signal);
+            assert.equal((await helper.ended).status, 8);
+            await silent.left;
+            assert.deepEqual(await place.mounts(), []);
+          } finally {
+            await silent.stop();
+          }
+        });
+      }
+
+      it('has the statuses of tsnbdfuse once it is mounted, which -u gives', async () => {
+        assert.equal((await mount(`${pidfile()},reconnect=0`)).status, 0);
+        await server.stop();
+        const { status, stderr } = await place.tsnbdfuse(['-u', dir]);
+        assert.equal(status, ExitStatus.LOST, stderr);
+        assert.match(stderr, /ended with status 7 .*: the server was lost, or refused something/);
+      });
 
       it('mounts for an ordinary user', async () => {
         await place.give(USER, 'dir');
