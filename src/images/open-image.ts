@@ -138,7 +138,7 @@ class Look {
           `${image.shown} names ${name} as a part of it, which is a symbolic link: add --backing if you trust it`,
         );
       }
-      if (type === 'SPARSE') await checkExtent(file);
+      await checkExtent(file, type);
       if (!readOnly) await file.checkWritable();
       this.#files.push(await file.realPath());
     } finally {
@@ -198,7 +198,9 @@ function isPartOf(image: ImageFile, name: string): boolean {
   return (
     name.startsWith(`${stem}-`) &&
     /^(flat|[fs]\d{3,4})\.vmdk$/.test(name.slice(stem.length + 1)) &&
-    !name.includes(':')
+    !name.includes(':') &&
+    // Bytes that are no UTF-8, of which qemu would open another file than we have looked at.
+    !name.includes('\ufffd')
   );
 }
 

@@ -5,6 +5,8 @@ import type { ImageFile } from './image-file.js';
 import type { Extent, NamedFiles } from './named-files.js';
 
 const SPARSE_MAGIC = 'KDMV';
+/** Of the sparse files of ESX, in which nothing stands that names others. */
+const VMFS_SPARSE_MAGIC = 'COWD';
 const SECTOR = 512;
 const SPARSE_HEADER = 79;
 /** As much of a descriptor as qemu reads: within a sparse file, and in a file of its own. */
@@ -14,8 +16,11 @@ const MAX_DESCRIPTOR = 1024 * 1024;
 const COMPRESSED = 1 << 16;
 
 // These find whatever qemu's own reading, by sscanf(3) and strstr(3), could find, and perhaps more: it is no
-// loss to refuse a descriptor that nobody's tool writes, but one that we and qemu read differently would be.
-const EXTENT = /RW\s*[-+]?\d+\s*(\S{1,10}?)\s*"([^"\r\n]*)"/g;
+// loss to refuse a descriptor that nobody's tool writes, but one that we and qemu read differently would be. For
+// sscanf(3) all is found once the name is: what follows it, be it the second quote, need not be there.
+const EXTENT = /RW\s*[-+]?\d+\s*(\S{1,10}?)\s*"([^"\r\n]*)/g;
+/** Types of extents that qemu does not look into for a header, or for another one than is checked here. */
+const WITHOUT_SPARSE_HEADER: readonly string[] = ['FLAT', 'VMFS', 'SESPARSE'];
 const PARENT = 'parentFileNameHint';
 
 export async function filesOfVmdk(file: ImageFile): Promise<NamedFiles> {
@@ -39,11 +44,19 @@ export async function filesOfVmdk(file: ImageFile): Promise<NamedFiles> {
   };
 }
 
-/** For a file that is an extent of another one. @throws ImageError */
-export async function checkExtent(file: ImageFile): Promise<void> {
+/**
+ * For a file that is an extent of another one.
+ * @param type as the descriptor has it
+ * @throws ImageError
+ */
+export async function checkExtent(file: ImageFile, type: string): Promise<void> {
+  if (WITHOUT_SPARSE_HEADER.includes(type)) return;
   const header = await file.read(0, SECTOR);
-  if (header.toString('latin1', 0, 4) === SPARSE_MAGIC) checkSparse(file, header);
-  else throw new ImageError(`${file.shown} is named as a sparse part of a vmdk image, and is none`);
+  const magic = header.toString('latin1', 0, 4);
+  if (magic === SPARSE_MAGIC) checkSparse(file, header);
+  else if (magic !== VMFS_SPARSE_MAGIC) {
+    throw new ImageError(`${file.shown} is named as a sparse part of a vmdk image, and is none`);
+  }
 }
 
 function checkSparse(file: ImageFile, header: Buffer): void {

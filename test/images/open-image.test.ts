@@ -221,6 +221,8 @@ describe('an image that names other files', requires({ programs: ['qemu-img'] })
         `RW\n\n1 ${type}"/etc/passwd" 0`,
         `RW 1 ${type}${'X'.repeat(10 - type.length)}"/etc/passwd"`,
         `RW\t+1\v${type}\f"/etc/passwd`.concat('"'),
+        `RW 1 ${type} "/etc/passwd`,
+        `RW 1 ${type} "/etc/passwd\r"`,
       ]) {
         await makeImage('a.vmdk', 'vmdk', `subformat=${subformat}`);
         await replace('a.vmdk', '# The Disk Data Base', line);
@@ -246,6 +248,26 @@ describe('an image that names other files', requires({ programs: ['qemu-img'] })
     await refuses('b.vmdk', /b-s001\.vmdk is damaged/);
     await writeFile('b-s001.vmdk', '# Disk DescriptorFile\nRW 1 FLAT "/etc/passwd" 0\n');
     await refuses('b.vmdk', /as a sparse part of a vmdk image, and is none/);
+  });
+
+  it('by a part of another sparse type with such a header is refused as well', async () => {
+    await makeImage('a.vmdk', 'vmdk', 'subformat=twoGbMaxExtentSparse');
+    await replace('a.vmdk', ' SPARSE ', ' VMFSSPARSE ');
+    await opened('a.vmdk');
+    await patch('a-s001.vmdk', 12, Buffer.alloc(8));
+    await refuses('a.vmdk', /a-s001\.vmdk is damaged: its header says that the disk has no size/);
+    await writeFile('a-s001.vmdk', Buffer.from('COWD'.padEnd(512, '\0')));
+    await opened('a.vmdk');
+  });
+
+  it('by a name that stands in it in no UTF-8, and is another one for qemu, is refused', async () => {
+    const [image, part] = ['a\ufffd.vmdk', 'a\ufffd-flat.vmdk'];
+    await makeImage(image, 'vmdk', 'subformat=monolithicFlat');
+    const text = await readFile(image, 'latin1');
+    const name = Buffer.from(part).toString('latin1');
+    assert.ok(text.includes(name));
+    await writeFile(image, text.replace(name, 'a\xff-flat.vmdk'), 'latin1');
+    await refuses(image, /names a\ufffd-flat\.vmdk as a part of it, .*--backing/);
   });
 
   it('of which qemu shows nothing is refused: differences to a parent', async () => {
