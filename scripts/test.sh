@@ -12,7 +12,7 @@ need_programs $servers qemu-nbd:qemu-utils nbdkit:nbdkit nbd-server:nbd-server \
   mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.vfat:dosfstools unshare:util-linux losetup:mount \
   ip:iproute2 nsenter:util-linux \
   sfdisk:fdisk fdisk:fdisk parted:parted partx:util-linux python3:python3 setpriv:util-linux \
-  man:man-db mandoc:mandoc curl:curl zsh:zsh fish:fish xz:xz-utils fuser:psmisc mcopy:mtools \
+  man:man-db mandoc:mandoc curl:curl strace:strace zsh:zsh fish:fish xz:xz-utils fuser:psmisc mcopy:mtools \
   fuse2fs:fuse2fs sshd:openssh-server ssh:openssh-client tar:tar mount:mount \
   systemd-analyze:systemd
 

@@ -30,11 +30,17 @@ export async function filesOfVmdk(file: ImageFile): Promise<NamedFiles> {
     return { extents: extentsOf(text), ...parentOf(text) };
   }
   checkSparse(file, header);
-  const start = Number(header.readBigUInt64LE(28)) * SECTOR;
-  const text = (await file.read(start, EMBEDDED_DESCRIPTOR)).toString('utf8');
+  const place = header.readBigUInt64LE(28);
+  if (place > 1n) {
+    throw new ImageError(
+      `${file.shown} has its descriptor in sector ${place}, where no tool puts it: it may be damaged`,
+    );
+  }
+  // qemu looks for a parent there also where the header says that there is no descriptor.
+  const text = (await file.read(SECTOR, EMBEDDED_DESCRIPTOR)).toString('utf8');
   const isCompressed = (header.readUInt32LE(8) & COMPRESSED) !== 0;
   return {
-    ...(start === 0 ? {} : parentOf(text)),
+    ...parentOf(text),
     ...(isCompressed
       ? {
           readOnly:

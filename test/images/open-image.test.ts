@@ -260,6 +260,17 @@ describe('an image that names other files', requires({ programs: ['qemu-img'] })
     await opened('a.vmdk');
   });
 
+  it('by a descriptor where qemu finds it, and the header does not, is refused', async () => {
+    await makeImage('base.vmdk', 'vmdk');
+    await qemuImg(...'create -q -f vmdk -b base.vmdk -F vmdk a.vmdk'.split(' '));
+    await refuses('a.vmdk', /names base\.vmdk as its backing file/);
+    await patch('a.vmdk', 28, Buffer.alloc(8));
+    await refuses('a.vmdk', /names base\.vmdk as its backing file/);
+    // What is too much for 64 bits as bytes is the same place again for others.
+    await patch('a.vmdk', 28, Buffer.of(1, 0, 0, 0, 0, 0, 0, 0x80));
+    await refuses('a.vmdk', /descriptor in sector 9223372036854775809, where no tool puts it/);
+  });
+
   it('by a name that stands in it in no UTF-8, and is another one for qemu, is refused', async () => {
     const [image, part] = ['a\ufffd.vmdk', 'a\ufffd-flat.vmdk'];
     await makeImage(image, 'vmdk', 'subformat=monolithicFlat');
