@@ -12,9 +12,9 @@ export const ExitStatus = {
   USAGE: 2,
   /** The mountpoint, /dev/fuse or fusermount3 cannot be used. */
   MOUNTPOINT: 3,
-  /** No server answers there, or the captive server ended before it did. */
+  /** No server answers there, the captive server ended before it did, or the image is not there or in use. */
   SERVER: 4,
-  /** The server does not give the export, or it has not the part that was asked for. */
+  /** The server does not give the export, or the image is not to be served so; or it has not the part asked for. */
   EXPORT: 5,
   /** Encryption: certificates, keys, or one side does not want what the other asks for. */
   TLS: 6,
@@ -40,7 +40,7 @@ export function meaningOf(status: number): string {
   }
 }
 
-/** What a CommandError or a HandshakeError says of itself (its property `failure`). */
+/** What a CommandError, a HandshakeError or an ImageError says of itself (its property `failure`). */
 const BY_FAILURE: ReadonlyMap<unknown, ExitStatus> = new Map<unknown, ExitStatus>([
   ['mountpoint', ExitStatus.MOUNTPOINT],
   ['unreachable', ExitStatus.SERVER],
@@ -55,8 +55,7 @@ const BY_FAILURE: ReadonlyMap<unknown, ExitStatus> = new Map<unknown, ExitStatus
 const EXPECTED: ReadonlyMap<string, ExitStatus> = new Map<string, ExitStatus>([
   ['UriError', ExitStatus.USAGE],
   ['MountError', ExitStatus.MOUNTPOINT],
-  // The server for it is not started.
-  ['ImageError', ExitStatus.SERVER],
+  ['ImageError', ExitStatus.EXPORT],
   ['PartError', ExitStatus.EXPORT],
   ['PartitionTableError', ExitStatus.EXPORT],
   ['WindowError', ExitStatus.EXPORT],

@@ -8,7 +8,7 @@ import { resolve } from 'node:path';
 import { errorText } from '../errno.js';
 import { SEEK_END } from '../linux.js';
 import { native } from '../native.js';
-import { ImageError, MissingImageError } from './errors.js';
+import { ImageAccessError, ImageError, MissingImageError } from './errors.js';
 
 /** A name for a file that does not change while others come and go at its path. */
 export type Identity = `${bigint}:${bigint}`;
@@ -25,7 +25,7 @@ async function look(path: string, shown: string): Promise<BigIntStats> {
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? '';
     if (code === 'ENOENT' || code === 'ENOTDIR') throw new MissingImageError(shown, error);
-    throw new ImageError(`cannot look at ${shown}: ${errorText(error)}`, { cause: error });
+    throw new ImageAccessError(`cannot look at ${shown}: ${errorText(error)}`, error);
   }
 }
 
@@ -59,7 +59,7 @@ export class ImageFile {
       // What has become a FIFO since is not waited for.
       handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     } catch (error) {
-      throw new ImageError(`cannot read ${shown}: ${errorText(error)}`, { cause: error });
+      throw new ImageAccessError(`cannot read ${shown}: ${errorText(error)}`, error);
     }
     try {
       const stats = await handle.stat({ bigint: true });
@@ -99,7 +99,7 @@ export class ImageFile {
     try {
       return (await this.#handle.read(bytes, at, bytes.length - at, position)).bytesRead;
     } catch (error) {
-      throw new ImageError(`cannot read ${this.shown}: ${errorText(error)}`, { cause: error });
+      throw new ImageAccessError(`cannot read ${this.shown}: ${errorText(error)}`, error);
     }
   }
 
@@ -108,9 +108,9 @@ export class ImageFile {
     try {
       await access(this.path, constants.W_OK);
     } catch (error) {
-      throw new ImageError(
+      throw new ImageAccessError(
         `${this.shown} cannot be written: ${errorText(error)}; add -r to read only`,
-        { cause: error },
+        error,
       );
     }
   }

@@ -9,7 +9,7 @@ import { open } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { errno, errnoText, errorText } from '../errno.js';
 import { native } from '../native.js';
-import { ImageError } from './errors.js';
+import { ImageAccessError } from './errors.js';
 
 const DOES = 100n;
 const DOES_NOT_SHARE = 200n;
@@ -27,7 +27,7 @@ export interface ImageLock {
 
 /**
  * @param shown the image, for messages
- * @throws ImageError where somebody else has it
+ * @throws ImageAccessError where somebody else has it
  */
 export async function lockImage(
   path: string,
@@ -38,7 +38,7 @@ export async function lockImage(
   try {
     file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
-    throw new ImageError(`cannot read ${shown}: ${errorText(error)}`, { cause: error });
+    throw new ImageAccessError(`cannot read ${shown}: ${errorText(error)}`, error);
   }
   try {
     const does = readOnly ? [READ] : [READ, WRITE];
@@ -58,12 +58,12 @@ export async function lockImage(
 async function lock({ fd }: FileHandle, at: bigint, shown: string): Promise<void> {
   const result = -(await native.lockShared(fd, at, 1n));
   if (result > 0 && !NO_LOCKS.includes(result)) {
-    throw new ImageError(`${shown} cannot be locked: ${errnoText(result)}`);
+    throw new ImageAccessError(`${shown} cannot be locked: ${errnoText(result)}`);
   }
 }
 
 async function refuseLocked({ fd }: FileHandle, at: bigint, shown: string): Promise<void> {
-  if ((await native.isLocked(fd, at, 1n)) === 1) throw new ImageError(inUse(shown));
+  if ((await native.isLocked(fd, at, 1n)) === 1) throw new ImageAccessError(inUse(shown));
 }
 
 /** A sentence about an image that somebody has locked. */

@@ -222,6 +222,7 @@ async function openNamed(image: ImageFile, name: string, what: string): Promise<
     if (!(error instanceof ImageError)) throw error;
     throw new ImageError(`${image.shown} names its ${what} file so: ${error.message}`, {
       cause: error,
+      failure: error.failure,
     });
   }
 }
