@@ -52,7 +52,7 @@ function layer({ folder, imports, more = [] }) {
 }
 
 export default tseslint.config(
-  { ignores: ['dist/', 'native-bindings/build/', 'node_modules/', 'coverage/', 'docs/api/'] },
+  { ignores: ['dist/', 'native-bindings/build/', 'node_modules/', 'docs/api/'] },
   js.configs.recommended,
   {
     // What runs before anything of ours is loaded: CommonJS starts sooner.
