@@ -4,9 +4,11 @@ import { TOO_LATE, within } from '../deadline.js';
 import { ImageError, MissingImageError } from '../images/errors.js';
 import { RAW } from '../images/formats.js';
 import { inUse, lockImage } from '../images/image-lock.js';
+import type { ImageLock } from '../images/image-lock.js';
 import { identify } from '../images/image-file.js';
 import { openImage } from '../images/open-image.js';
-import type { Image } from '../images/open-image.js';
+import type { Image, ImageOptions } from '../images/open-image.js';
+import { traceMain } from '../trace.js';
 import type { CaptiveCommand, CaptiveProcess } from './captive-process.js';
 import { CaptiveServer } from './captive-server.js';
 import type { MountCommand } from './command-line.js';
@@ -16,26 +18,24 @@ import type { Exit } from './exit.js';
 import type { Source } from './modes.js';
 import { CaptiveOrigin } from './origin.js';
 import type { Connecting } from './origin.js';
+import type { Interruptions } from './signals.js';
 
 /** Beside our connections, those that qemu-nbd has not yet noticed to be gone. */
 const SPARE_CONNECTIONS = 4;
 
-/** @throws ImageError, CommandError */
+/** @throws ImageError, CommandError; Interrupted */
 export async function imageOrigin(
   { path, format, backing }: Source & { readonly kind: 'image' },
   options: Connecting,
   command: Pick<MountCommand, 'readOnly' | 'verbose'>,
+  interruptions: Interruptions,
 ): Promise<CaptiveOrigin> {
-  // It may be in a file system whose own server hangs.
-  const looking = openImage(path, { format, backing, readOnly: command.readOnly });
-  const image = await within(looking, options.deadline).catch((error: unknown) => {
-    throw explainWord(error, path);
-  });
-  if (image === TOO_LATE) {
-    throw new CommandError(`${path} could not be read within ${options.deadline / 1000} s`, {
-      failure: 'unreachable',
-    });
-  }
+  const { image, lock } = await lookAt(
+    path,
+    { format, backing, readOnly: command.readOnly },
+    options.deadline,
+    interruptions,
+  );
   const words = serverCommand(image, options.connections);
   const start = (): Promise<CaptiveProcess> =>
     CaptiveServer.start(words, { showOutput: command.verbose, keepWords: true });
@@ -43,9 +43,6 @@ export async function imageOrigin(
     await checkSame(image);
     return start();
   };
-  // qemu-nbd has a lock of its own.
-  const lock =
-    image.format === RAW ? await lockImage(image.path, image.shown, image.readOnly) : undefined;
   try {
     return new CaptiveOrigin(await start(), options, restart, {
       mountSource: image.path,
@@ -58,6 +55,50 @@ export async function imageOrigin(
     await lock?.release();
     throw error;
   }
+}
+
+interface LockedImage {
+  readonly image: Image;
+  /** Of a raw one: qemu-nbd has a lock of its own. */
+  readonly lock: ImageLock | undefined;
+}
+
+/**
+ * It may be in a file system whose own server hangs: neither that nor an interruption is waited for.
+ * @param deadline milliseconds
+ * @throws ImageError, CommandError; Interrupted
+ */
+async function lookAt(
+  path: string,
+  options: ImageOptions,
+  deadline: number,
+  interruptions: Interruptions,
+): Promise<LockedImage> {
+  traceMain('looking at the image %s', path);
+  const looking = openAndLock(path, options);
+  try {
+    const looked = await within(interruptions.orEarlier(looking), deadline);
+    if (looked !== TOO_LATE) return looked;
+    throw new CommandError(`${path} could not be read within ${deadline / 1000} s`, {
+      failure: 'unreachable',
+    });
+  } catch (error) {
+    // What comes later is not wanted any more.
+    looking.then(
+      ({ lock }) => lock?.release(),
+      () => undefined,
+    );
+    throw explainWord(error, path);
+  }
+}
+
+async function openAndLock(path: string, options: ImageOptions): Promise<LockedImage> {
+  const image = await openImage(path, options);
+  const isLocked = image.format === RAW;
+  return {
+    image,
+    lock: isLocked ? await lockImage(image.path, image.shown, image.readOnly) : undefined,
+  };
 }
 
 /** A word behind the mountpoint that names nothing may have been meant otherwise. */

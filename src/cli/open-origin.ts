@@ -9,6 +9,7 @@ import { CommandError } from './errors.js';
 import { say } from './messages.js';
 import type { Source } from './modes.js';
 import type { Connecting, Origin } from './origin.js';
+import type { Interruptions } from './signals.js';
 import { openFilesAllowed } from './surroundings.js';
 
 /**
@@ -25,9 +26,12 @@ export function loadOrigin({ kind }: Source): void {
 }
 
 /**
- * @throws CommandError; UriError
+ * @throws CommandError; UriError; Interrupted
  */
-export async function openOrigin(command: MountCommand): Promise<Origin> {
+export async function openOrigin(
+  command: MountCommand,
+  interruptions: Interruptions,
+): Promise<Origin> {
   const { source } = command;
   const options: Connecting = {
     deadline: command.connectTimeout,
@@ -55,7 +59,7 @@ export async function openOrigin(command: MountCommand): Promise<Origin> {
     }
     case 'image': {
       const { imageOrigin } = await import('./image-origin.js');
-      return imageOrigin(source, options, command);
+      return imageOrigin(source, options, command, interruptions);
     }
     case 'captive': {
       const { CaptiveServer } = await import('./captive-server.js');

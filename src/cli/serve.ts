@@ -6,6 +6,7 @@ import type { NbdDisk } from '../nbd/nbd-disk.js';
 import type { MountCommand } from './command-line.js';
 import { CommandError } from './errors.js';
 import { checkFuse } from '../fuse/available.js';
+import { traceMain } from '../trace.js';
 import { deadMountsCleared } from '../fuse/dead-mount.js';
 import { ExitStatus } from './exit-status.js';
 import { say } from './messages.js';
@@ -32,7 +33,29 @@ export async function serve(
   supervisors: Supervisors,
 ): Promise<number> {
   checkInherited(command.source);
-  // In the order of their cost; the server is not started before all that can fail without it is known.
+  // All of it looks at paths of the user, which may be in a file system that hangs.
+  const { mountpoint, pidfile } = await interruptions.orEarlier(checkPlaces(command));
+  const observation = await interruptions.orEarlier(
+    Observation.prepare(command, mountpoint, summaries),
+    (late) => late.close(),
+  );
+  try {
+    return await serveOrigin(
+      command,
+      { mountpoint, pidfile, observation, supervisors },
+      interruptions,
+    );
+  } finally {
+    await observation.close();
+  }
+}
+
+/**
+ * In the order of their cost; the server is not started before all that can fail without it is known. Holds nothing
+ * that would have to be freed.
+ */
+async function checkPlaces(command: MountCommand): Promise<Pick<Place, 'mountpoint' | 'pidfile'>> {
+  traceMain('looking at the mountpoint %s', command.mountpoint);
   const checking = checkMountpoint(command.mountpoint, deadMountsCleared(say));
   loadOrigin(command.source);
   const mountpoint = await checking;
@@ -47,16 +70,7 @@ export async function serve(
       `cannot write the pidfile ${command.pidfile ?? ''}: ${mountpoint.shown} is mounted on, and would hide it`,
     );
   }
-  const observation = await Observation.prepare(command, mountpoint, summaries);
-  try {
-    return await serveOrigin(
-      command,
-      { mountpoint, pidfile, observation, supervisors },
-      interruptions,
-    );
-  } finally {
-    await observation.close();
-  }
+  return { mountpoint, pidfile };
 }
 
 async function serveOrigin(
@@ -65,7 +79,7 @@ async function serveOrigin(
   interruptions: Interruptions,
 ): Promise<number> {
   const { mountpoint } = place;
-  const origin = await openOrigin(command);
+  const origin = await openOrigin(command, interruptions);
   let session: Session | undefined;
   try {
     const disk = await connect(origin, interruptions);
@@ -112,14 +126,5 @@ async function connect(origin: Origin, interruptions: Interruptions): Promise<Nb
   // Loaded while the server starts.
   import('../fuse/mount.js').catch(() => undefined);
   if (process.geteuid?.() !== 0) import('../fuse/fusermount.js').catch(() => undefined);
-  try {
-    return await interruptions.orEarlier(connecting);
-  } catch (error) {
-    // A disk that comes after an interruption is not wanted any more.
-    connecting.then(
-      (disk) => disk.close(),
-      () => undefined,
-    );
-    throw error;
-  }
+  return interruptions.orEarlier(connecting, (disk) => disk.close());
 }

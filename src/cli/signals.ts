@@ -63,9 +63,10 @@ export class Interruptions {
 
   /**
    * What a promise gives, unless an interruption comes first.
+   * @param dispose gets what the promise gives after that, when nobody wants it any more; never rejects
    * @throws Interrupted; InternalError
    */
-  async orEarlier<T>(promise: Promise<T>): Promise<T> {
+  async orEarlier<T>(promise: Promise<T>, dispose?: (late: T) => unknown): Promise<T> {
     const stopped = this.next.then((interruption): never => {
       if (interruption.kind === 'crash') {
         this.take();
@@ -74,7 +75,12 @@ export class Interruptions {
       throw new Interrupted(interruption.signal);
     });
     stopped.catch(() => undefined);
-    return Promise.race([promise, stopped]);
+    try {
+      return await Promise.race([promise, stopped]);
+    } catch (error) {
+      if (dispose !== undefined) promise.then(dispose, () => undefined);
+      throw error;
+    }
   }
 
   /** @returns an error that nobody took, if there is one */

@@ -57,6 +57,29 @@ describe('interruptions', () => {
     }
   });
 
+  it('dispose of what comes after them, and of nothing that was given', async () => {
+    const interruptions = new Interruptions();
+    const disposed: number[] = [];
+    const dispose = (late: number): unknown => disposed.push(late);
+    try {
+      assert.equal(await interruptions.orEarlier(Promise.resolve(1), dispose), 1);
+      const refused = interruptions.orEarlier(Promise.reject(new Error('none')), dispose);
+      await assert.rejects(refused, /none/);
+      let come: (late: number) => void = () => undefined;
+      const coming = new Promise<number>((resolve) => (come = resolve));
+      const waiting = interruptions.orEarlier(coming, dispose);
+      raise('SIGTERM');
+      await assert.rejects(waiting, Interrupted);
+      assert.deepEqual(disposed, []);
+      come(2);
+      await coming;
+      await new Promise(setImmediate);
+      assert.deepEqual(disposed, [2]);
+    } finally {
+      interruptions.close();
+    }
+  });
+
   it('leave nothing untold of what nobody took', () => {
     const interruptions = new Interruptions();
     process.emit('SIGTERM');

@@ -6,7 +6,7 @@ import { chmod, mkdir, readFile, readlink, readdir, rename, rm } from 'node:fs/p
 import { createServer } from 'node:net';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Workplace, until } from '../support/mounts.js';
+import { TSNBDFUSE, Workplace, until } from '../support/mounts.js';
 import type { Mounted, RunOptions } from '../support/mounts.js';
 import { requires } from '../support/requires.js';
 
@@ -469,6 +469,34 @@ describe('a server of an image that dies', requires({ fuse: true, programs: NEED
     }
     assert.equal((await hung.unmount('dir')).status, 0);
   });
+
+  for (const [what, words] of [
+    ['the image', ['disk.raw', 'dir/nbd']],
+    ['the mountpoint', ['dir/nbd/disk.raw', '[', 'true', ']']],
+  ] as const) {
+    it(`is not waited for after a signal, where the file system of ${what} hangs`, async () => {
+      await mkdir(place.join('dir'));
+      const hung = await place.mount(['dir', '[', 'tsnbdkit', 'memory', '4M', ']']);
+      hung.signal('SIGSTOP');
+      try {
+        // Longer than the test has.
+        const patience = [
+          '--connect-timeout=600',
+          ...(what === 'the image' ? ['--format=raw'] : []),
+        ];
+        const running = place.start(TSNBDFUSE, ['-v', ...patience, ...words]);
+        await until('it looks there', () => running.stderr.includes(`looking at ${what}`));
+        process.kill(running.pid, 'SIGINT');
+        const { status, stderr } = await running.ended;
+        assert.equal(status, 130, stderr);
+        assert.match(stderr, /^tsnbdfuse: stopped by SIGINT before the disk was mounted$/m);
+      } finally {
+        hung.signal('SIGCONT');
+      }
+      assert.equal((await hung.unmount('dir')).status, 0);
+      await place.nothingLeft();
+    });
+  }
 
   it('is not started again with --reconnect=0', async () => {
     await qemuImg('create', '-q', '-f', 'qcow2', 'disk.qcow2', '8M');
