@@ -74,8 +74,14 @@ export class ServiceManager {
     this.#send(`STATUS=${oneLine(text)}`);
   }
 
-  stopping(): Promise<number> {
-    return this.#deliver('STOPPING=1');
+  /**
+   * @param status a sentence for its user
+   * @param most milliseconds that the end may take; it gives us no less, and is not to kill us before. Undefined
+   *   where that is not known: it gives us what it was told
+   */
+  stopping(status: string, most: number | undefined): Promise<number> {
+    const extend = most === undefined ? '' : `\nEXTEND_TIMEOUT_USEC=${most * 1000}`;
+    return this.#deliver(`STOPPING=1\nSTATUS=${oneLine(status)}${extend}`);
   }
 
   /** What must not get lost: a queue that is full is waited for. */

@@ -29,6 +29,8 @@ import type { Supervisors } from './supervisors.js';
 const CLOSE_DEADLINE = 3_000;
 /** Milliseconds for the last flush, beside what the disk may take for it, after which it has failed it itself. */
 const END_SLACK = 5_000;
+/** Milliseconds, about, that a disk and its server may take to end after that. */
+const SERVER_END = 15_000;
 /** Milliseconds for what is in the page cache when a mount is detached. */
 const SYNC_DEADLINE = 10_000;
 /**
@@ -142,6 +144,8 @@ export class Session {
         await this.#observation.show();
         await this.#pidfile?.write();
         await this.#supervisors.ready(this.#state);
+        // Not at a signal: a mount that is busy stays, and a service manager kills what has said that it ends.
+        void mount.ending.then(() => this.#tellEnd());
         return await this.#untilEnd(mount, interruptions);
       } catch (error) {
         const over = mount.unmount({ lazy: true }).then(() => mount.ended);
@@ -150,7 +154,7 @@ export class Session {
       } finally {
         this.#mounted = false;
         this.#pidfile?.remove();
-        await this.#supervisors.stopping();
+        await this.#tellEnd();
       }
     } finally {
       if (this.gaveUp || this.#hangs) this.#disk.abort();
@@ -161,6 +165,13 @@ export class Session {
       }
       await this.#report;
     }
+  }
+
+  /** To supervisors: the end has begun, and what is left to do may take a while. */
+  #tellEnd(): Promise<unknown> {
+    const most =
+      this.#command.patience.timeout === undefined ? undefined : this.#endDeadline + SERVER_END;
+    return this.#supervisors.stopping(`${this.#shown} is unmounted; what is left is written`, most);
   }
 
   async #checkDisk(): Promise<void> {

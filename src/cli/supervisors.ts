@@ -39,6 +39,7 @@ export class Supervisors {
   readonly #parts: Parts;
   readonly #interruptions: Interruptions;
   readonly #keepDirectory: boolean;
+  #stopping: Promise<unknown> | undefined;
 
   private constructor(parts: Parts, interruptions: Interruptions, keepDirectory: boolean) {
     this.#parts = parts;
@@ -98,9 +99,14 @@ export class Supervisors {
     this.#parts.manager?.status(text);
   }
 
-  /** The mount has ended, and what is left to do is done. */
-  async stopping(): Promise<void> {
-    await this.#parts.manager?.stopping();
+  /**
+   * The end has begun. Told once; whoever calls it later waits until that was told.
+   * @param status a sentence that says so
+   * @param most milliseconds that it may take, where that is known
+   */
+  stopping(status: string, most: number | undefined): Promise<unknown> {
+    this.#stopping ??= this.#parts.manager?.stopping(status, most);
+    return this.#stopping ?? Promise.resolve();
   }
 
   close(): void {

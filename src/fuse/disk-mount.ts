@@ -47,6 +47,7 @@ const PAGE = 4096n;
 
 /** Made by `mountDisk`. */
 export class DiskMount implements Mount {
+  readonly ending: Promise<void>;
   readonly ended: Promise<MountEnd>;
   readonly operations = makeOperations();
   readonly #place: Mountpoint;
@@ -54,7 +55,8 @@ export class DiskMount implements Mount {
   readonly #files: MountedFiles;
   readonly #options: MountOptions;
   readonly #fuse: FuseOptions;
-  readonly #resolveEnded: (end: MountEnd) => void;
+  #resolveEnding: () => void = () => undefined;
+  #resolveEnded: (end: MountEnd) => void = () => undefined;
   #attachment: Attachment | undefined;
   #session: FuseSession | undefined;
   /** Undefined before the mount. */
@@ -102,11 +104,12 @@ export class DiskMount implements Mount {
         await this.#session?.invalidate(node, offset, length);
       },
     });
-    let resolve: (end: MountEnd) => void = () => undefined;
-    this.ended = new Promise((settle) => {
-      resolve = settle;
+    this.ending = new Promise((resolve) => {
+      this.#resolveEnding = resolve;
     });
-    this.#resolveEnded = resolve;
+    this.ended = new Promise((resolve) => {
+      this.#resolveEnded = resolve;
+    });
   }
 
   async start(): Promise<void> {
@@ -356,6 +359,7 @@ export class DiskMount implements Mount {
   async #end(error?: Error, patience?: number): Promise<void> {
     if (this.#ending) return;
     this.#ending = true;
+    this.#resolveEnding();
     this.#mender?.stop();
     const session = this.#session;
     // A thread that tells the kernel something may wait for requests that we would not read any more.

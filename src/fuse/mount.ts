@@ -51,6 +51,8 @@ export interface Mount {
   readonly readOnly: boolean;
   /** It is out of use: its last requests are answered, and a last flush is made. */
   readonly isEnding: boolean;
+  /** Resolves when that becomes true; never rejects. */
+  readonly ending: Promise<void>;
   /** How many requests of the kernel have been answered. */
   readonly answered: number;
   /** `major:minor` of the mount; undefined where it was gone as soon as it was made. */

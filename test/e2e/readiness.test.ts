@@ -6,13 +6,43 @@ import { closeSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { afterEach, beforeEach, describe, it } from 'node:test';
+import type { Reply } from '../../src/disk/disk.js';
+import { errno } from '../../src/errno.js';
 import { native } from '../../src/native.js';
+import { Listener } from '../../src/server/listen.js';
+import { serve } from '../../src/server/server.js';
 import { Datagrams } from '../support/datagrams.js';
+import { MemoryDisk } from '../support/memory-disk.js';
 import { TSNBDFUSE, Workplace, until } from '../support/mounts.js';
 import { startTsnbdkit } from '../support/real-servers.js';
 import { requires } from '../support/requires.js';
 
 const MEMORY = ['[', 'tsnbdkit', 'memory', '4M', ']'];
+
+/** With the most that the end may take: five times --timeout, of 30 s, and 24 s beside. */
+const STOPPING =
+  'STOPPING=1\nSTATUS=disk.raw is unmounted; what is left is written\nEXTEND_TIMEOUT_USEC=174000000';
+
+/** Refuses to flush what is written, so that there is something left for the last flush, and keeps that waiting. */
+class SlowDisk extends MemoryDisk {
+  flushes: 'never' | 'later' | 'at once' = 'never';
+  readonly #waiting: Reply[] = [];
+
+  override flush(reply: Reply): void {
+    if (this.flushes === 'never') reply.done(errno.EIO);
+    else if (this.flushes === 'later') this.#waiting.push(reply);
+    else super.flush(reply);
+  }
+
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
+  letGo(): void {
+    this.flushes = 'at once';
+    for (const reply of this.#waiting.splice(0)) super.flush(reply);
+  }
+}
 
 /** A socket that nobody reads, until something is said. */
 const BUSY_MANAGER = `
@@ -150,11 +180,58 @@ describe(
           } finally {
             await again.stop();
           }
-          await manager.until('it is over', (message) => message === 'STOPPING=1');
+          await manager.until('it is over', (message) => message === STOPPING);
           const events = manager.all.filter((message) => message !== 'WATCHDOG=1');
-          assert.deepEqual(events, [`READY=1\n${well}`, lost, well, 'STOPPING=1']);
+          assert.deepEqual(events, [`READY=1\n${well}`, lost, well, STOPPING]);
         } finally {
           await server.stop();
+          await manager.close();
+        }
+      });
+    }
+
+    for (const [what, option, expected] of [
+      ['how long that may take', '--timeout=30', STOPPING],
+      ['no time where there is none', '--timeout=0', STOPPING.replace(/\nEXTEND.*/, '')],
+    ] as const) {
+      it(`is over for a service manager before the last flush, with ${what}`, async () => {
+        const socket = place.join('notify');
+        const manager = await Datagrams.receive(place, socket);
+        const disk = new SlowDisk({ size: 4 * 1024 * 1024 });
+        const listener = Listener.unix(place.join('socket'));
+        const server = serve(disk, [listener], {});
+        try {
+          const uri = `nbd+unix:///?socket=${place.join('socket')}`;
+          const mounted = await place.mount([option, 'disk.raw', uri], {
+            env: { NOTIFY_SOCKET: socket },
+          });
+          const write = ['if=/dev/zero', 'of=disk.raw', 'count=1', 'conv=notrunc'];
+          assert.match((await place.run('dd', write)).stderr, /Input\/output error/);
+          disk.flushes = 'later';
+          // A signal may find the mount busy: it has ended when it is gone, and not before.
+          const holder = place.start('sh', ['-c', 'exec 3<disk.raw; echo held; read -r line'], {
+            talk: true,
+          });
+          await until('it is held open', () => holder.stdout.includes('held'));
+          mounted.signal('SIGTERM');
+          await until('it is busy', () => mounted.running.stderr.includes('is busy'));
+          assert.ok(!manager.all.some((message) => message.startsWith('STOPPING')));
+          holder.tell('\n');
+          await until('it is unmounted', async () => {
+            await place.run('fusermount3', ['-u', '-q', 'disk.raw']);
+            return (await place.mounts()).length === 0;
+          });
+          await manager.until('the end has begun', (message) => message === expected);
+          await until('it flushes', () => disk.waiting > 0);
+          assert.equal(mounted.running.hasEnded, false);
+          disk.letGo();
+          assert.equal((await mounted.running.ended).status, 0);
+          await holder.ended;
+          assert.equal(manager.all.filter((message) => message.startsWith('STOPPING')).length, 1);
+        } finally {
+          disk.letGo();
+          await server.close();
+          listener.close();
           await manager.close();
         }
       });
@@ -176,7 +253,7 @@ describe(
           assert.ok(!/NOTIFY_SOCKET|WATCHDOG/.test(environment), command);
         }
         await place.ok('fusermount3', ['-u', 'disk.raw']);
-        await manager.until('it is over', (message) => message === 'STOPPING=1');
+        await manager.until('it is over', (message) => message === STOPPING);
         assert.ok(!manager.all.includes('WATCHDOG=1'), 'the watchdog is for another process');
       } finally {
         await manager.close();
