@@ -2,11 +2,11 @@
 
 import { once } from 'node:events';
 import { lstatSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
+import { realpath, rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { connect } from 'node:net';
-import { dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import type { Registry } from 'prom-client';
 import { errorText } from '../errno.js';
 import { makeRegistry } from '../observe/metrics.js';
@@ -45,7 +45,7 @@ export class MetricsServer {
 
   /**
    * Listens; until `serve` it answers that the disk is not mounted yet.
-   * @param mountpoint what is about to be mounted on, where no socket can be
+   * @param mountpoint what is about to be mounted on, where no socket can be; without symbolic links
    * @throws CommandError
    */
   static async listen(address: MetricsAddress, mountpoint: string): Promise<MetricsServer> {
@@ -124,7 +124,9 @@ function problemText(error: unknown, { kind }: MetricsAddress): string {
 
 /** Takes away a socket that a process which was killed has left, and nothing else. @throws Error */
 async function checkSocket(path: string, mountpoint: string): Promise<void> {
-  if (path === mountpoint || join(dirname(path), '/').startsWith(join(mountpoint, '/'))) {
+  // Links may lead there. One that is the last name is no socket, and none is made over it.
+  const real = join(await realpath(dirname(path)), basename(path));
+  if (real === mountpoint || real.startsWith(join(mountpoint, '/'))) {
     throw new Error('the mount would hide it');
   }
   // What is longer is cut off by Node, and would be somewhere else.

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
+import { mkdir, symlink } from 'node:fs/promises';
 import { request } from 'node:http';
 import type { IncomingMessage } from 'node:http';
 import { connect, createServer } from 'node:net';
@@ -256,7 +257,11 @@ describe(
       await once(taken, 'listening');
       const { port } = taken.address() as AddressInfo;
       await place.file('file', 'mine');
-      const table: readonly (readonly [string, RegExp])[] = [
+      await mkdir(place.join('dir/folder'), { recursive: true });
+      await symlink('dir', place.join('link'));
+      await symlink('dir/folder', place.join('folder'));
+      await symlink('.', place.join('here'));
+      const table: readonly (readonly [string, RegExp, string?])[] = [
         [String(port), /^cannot serve metrics at 127\.0\.0\.1:\d+: somebody else serves there/],
         [
           '192.0.2.1:9110',
@@ -266,11 +271,15 @@ describe(
         ['./missing/m', /^cannot serve metrics at \.\/missing\/m: /],
         [`./${'m'.repeat(100)}`, /^cannot serve metrics at \.\/m+: a socket path has at most 107/],
         ['./disk.raw', /^cannot serve metrics at \.\/disk\.raw: the mount would hide it/],
+        ['here/disk.raw', /^cannot serve metrics at here\/disk\.raw: the mount would hide it/],
+        ['dir/m', /^cannot serve metrics at dir\/m: the mount would hide it/, 'dir'],
+        ['link/m', /^cannot serve metrics at link\/m: the mount would hide it/, 'dir'],
+        ['folder/m', /^cannot serve metrics at folder\/m: the mount would hide it/, 'link'],
       ];
       try {
-        for (const [address, problem] of table) {
+        for (const [address, problem, mountpoint = 'disk.raw'] of table) {
           const server = ['sh', '-c', ': >started; exec tsnbdkit memory 1M'];
-          const args = ['--metrics', address, 'disk.raw', '[', ...server, ']'];
+          const args = ['--metrics', address, mountpoint, '[', ...server, ']'];
           const { status, stderr } = await place.tsnbdfuse(args);
           assert.equal(status, 1, address);
           assert.match(stderr.replace(/^tsnbdfuse: /, ''), problem);
