@@ -6,6 +6,11 @@
  * (scripts/code-cache.ts), for that very build of Node.js; any other compiles anew.
  */
 
+// To Node this signal means to open a port, by which every user of the machine could run what he likes as us. It is
+// sent for a summary (src/cli/summary-signal.ts), and may come to who has none to give. Before this line it opens
+// nothing, since the shell names an address for the port that no machine has (RFC 1112, section 4).
+process.on('SIGUSR1', () => undefined);
+
 const { existsSync, readFileSync, statSync } = require('node:fs');
 const { dirname, join } = require('node:path');
 const { Script } = require('node:vm');

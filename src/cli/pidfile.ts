@@ -149,14 +149,14 @@ async function refuseLiving(pid: number | undefined): Promise<void> {
 }
 
 const SHOWS = 'shows a disk; unmount that';
-/** By which name it was called, behind the interpreter: what it does, and how that is ended. */
+/** By which name it was called, behind the interpreter and its options: what it does, and how that is ended. */
 const COMMANDS: ReadonlyMap<string, string> = new Map([
   ['tsnbdfuse', SHOWS],
   ['nbdfuse', SHOWS],
   ['mount.fuse.tsnbdfuse', SHOWS],
   ['tsnbdkit', 'serves a disk; end that'],
 ]);
-const WORDS_BEFORE = 3;
+const WORDS_BEFORE = 4;
 
 /** @returns undefined for a process that is none of ours */
 async function occupationOf(pid: number): Promise<string | undefined> {

@@ -9,6 +9,12 @@ import { PACKAGE_ROOT } from '../../src/package-root.js';
 
 const run = promisify(execFile);
 
+/** What starts each bundle. */
+const STARTERS = {
+  tsnbdfuse: ['tsnbdfuse', 'mount.fuse.tsnbdfuse', 'umount.fuse.tsnbdfuse'],
+  tsnbdkit: ['tsnbdkit'],
+} as const;
+
 describe('bin/', () => {
   let copy: string;
 
@@ -51,7 +57,7 @@ describe('bin/', () => {
     }
   };
 
-  for (const name of ['tsnbdfuse', 'tsnbdkit']) {
+  for (const name of ['tsnbdfuse', 'tsnbdkit'] as const) {
     const starts = async (): Promise<void> => {
       const { stdout, stderr } = await run(process.execPath, [join(copy, 'bin', name), '-V']);
       assert.match(stdout, new RegExp(`^${name} \\d+\\.\\d+\\.\\d+\\n$`));
@@ -102,6 +108,24 @@ describe('bin/', () => {
         assert.deepEqual(JSON.parse(stdout), [env.NODE_EXTRA_CA_CERTS, null]);
       });
     });
+
+    for (const command of STARTERS[name]) {
+      it(`${command} is opened to a debugger by no signal, however early`, async () => {
+        // Node runs it before anything of ours, and looks at the signal while JavaScript runs.
+        const early = join(copy, 'early.cjs');
+        const signalled = 'process.kill(process.pid, "SIGUSR1");';
+        const wait = 'for (const end = performance.now() + 300; performance.now() < end; ) ;';
+        await writeFile(early, `${signalled}${wait}`);
+        const debuggerUrl = "process.getBuiltinModule('node:inspector').url() ?? null";
+        const state = `[${debuggerUrl}, process.listenerCount('SIGUSR1')]`;
+        await replaced(name, state, async () => {
+          const env = { ...process.env, NODE_OPTIONS: `--require ${early}` };
+          const { stdout, stderr } = await run(join(copy, 'bin', command), [], { env });
+          assert.deepEqual(JSON.parse(stdout), [null, 1]);
+          assert.match(stderr, /^(Starting inspector on \S+ failed: address not available\n)*$/);
+        });
+      });
+    }
 
     it(`${name} says so where it was not built`, async () => {
       await rm(bundle(`${name}.cjs`));

@@ -12,6 +12,9 @@ const MEMORY = ['[', 'tsnbdkit', 'memory', '4M', ']'];
 /** A server that is never there. */
 const LATE = ['[', 'sh', '-c', 'echo waiting >&2; exec sleep 60', ']'];
 
+/** A command of the package, as its shell starts it. */
+const isOfOurs = (command: string): boolean => /^node \S+ -- /.test(command);
+
 /** Runs a command in a terminal of its own, and tells when nobody has the terminal open any more. */
 const TERMINAL = `
 import os, pty, sys
@@ -71,7 +74,7 @@ describe(
       const environment = await readFile(`/proc/${it}/environ`, 'latin1');
       assert.match(environment, /TSNBDFUSE_DAEMON=\d/, 'by that it was started');
       for (const [other, command] of await place.processes()) {
-        if (!command.startsWith('node -- ') || other === it) continue;
+        if (!isOfOurs(command) || other === it) continue;
         const inherited = await readFile(`/proc/${other}/environ`, 'latin1');
         assert.ok(!inherited.includes('TSNBDFUSE_DAEMON'), command);
       }
@@ -148,7 +151,7 @@ describe(
       assert.equal(await place.ok('head', ['-c', '7', 'disk.raw']), 'content');
       // The server finds its image again.
       const server = [...(await place.processes())].find(([, command]) =>
-        /^node -- \S*tsnbdkit file image$/.test(command),
+        /^node \S+ -- \S*tsnbdkit file image$/.test(command),
       );
       process.kill(server?.[0] ?? 0, 'SIGKILL');
       const direct = ['if=disk.raw', 'bs=4096', 'count=1', 'iflag=direct', 'status=none'];
@@ -195,9 +198,7 @@ describe(
       const running = place.start(TSNBDFUSE, words);
       await until('the server waits', () => running.stderr.includes('waiting'));
       const processes = [...(await place.processes())];
-      const child = processes.find(
-        ([it, command]) => it !== running.pid && command.startsWith('node -- '),
-      );
+      const child = processes.find(([it, command]) => it !== running.pid && isOfOurs(command));
       process.kill(child?.[0] ?? 0, 'SIGTERM');
       const { status, stderr } = await running.ended;
       assert.equal(status, 143);
