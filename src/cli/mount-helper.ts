@@ -31,12 +31,17 @@ const WITH_VALUE: readonly string[] = [
 ];
 const WITHOUT_VALUE: readonly string[] = ['trim', 'partitions', 'backing'];
 
+const valued = (names: readonly string[]): string => names.map((name) => `${name}=`).join(', ');
+/** As many of them as fit a line of the help. */
+const ONE_LINE = 6;
+
 const HELP = `usage: ${HELPER} SOURCE DIR [-sfnv] [-o OPTION,...] [-t TYPE]
 
 Called by mount(8) for the type fuse.tsnbdfuse. SOURCE is a URI or an image; DIR is a
 directory, in which the disk is the file nbd, or a file. Options beside those of "tsnbdfuse
 --fuse-help", each as the option of tsnbdfuse of that name:
-  ${WITH_VALUE.map((name) => `${name}=`).join(', ')},
+  ${valued(WITH_VALUE.slice(0, ONE_LINE))},
+  ${valued(WITH_VALUE.slice(ONE_LINE))},
   ${WITHOUT_VALUE.join(', ')}
 `;
 

@@ -15,7 +15,7 @@ export const FORMS = `[options] MOUNTPOINT [ CMD ARGS... ]
        tsnbdfuse [options] MOUNTPOINT --command CMD ARGS... | --fd N |
                  --tcp HOST PORT | --unix SOCKET | --vsock CID PORT
        tsnbdfuse --status [MOUNTPOINT] [--json]
-       tsnbdfuse --unmount [--lazy] MOUNTPOINT`;
+       tsnbdfuse --unmount [--lazy] [--timeout SECONDS] MOUNTPOINT`;
 
 export const EXAMPLES = `
 Examples:
