@@ -369,9 +369,8 @@ export const notTty: Operation = (_protocol, request) => {
   request.fail(errno.ENOTTY);
 };
 
-/** The kernel remembers it for the life of the mount, and asks no more. */
 export const unsupported: Operation = (_protocol, request) => {
-  request.fail(errno.ENOSYS);
+  request.unknown();
 };
 
 export const succeed: Operation = (_protocol, request) => {

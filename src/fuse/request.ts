@@ -12,6 +12,17 @@ import { opcodeName } from './printing.js';
 
 const INTERRUPTIBLE: ReadonlySet<number> = new Set([Opcode.READ, Opcode.LSEEK, Opcode.FSYNC]);
 
+/** The reply carries less than that (fuse_dev_do_write() of the kernel). */
+const MAX_CODE = 512;
+
+/**
+ * An error of a disk as the kernel can be told of it. For ENOSYS it would answer success to fsync(2) and close(2),
+ * now and ever after; and for a number that it does not know whoever asked would wait for ever.
+ */
+function tellable(code: number): number {
+  return code > 0 && code < MAX_CODE && code !== errno.ENOSYS ? code : errno.EIO;
+}
+
 /**
  * The objects are kept and used again. They are also the replies that the disk gets for reads and
  * writes, so that a request needs no other object.
@@ -100,11 +111,16 @@ export class FuseRequest implements Reply, ReadReply {
     this.#send(bytes, at, total, 0);
   }
 
-  /** An error, as a positive errno below 512. */
+  /** An error, as a positive errno. */
   fail(code: number): void {
     if (this.#late()) return;
     this.#failed();
-    this.#reply(code, 0);
+    this.#reply(tellable(code), 0);
+  }
+
+  /** It is of a kind that we do not know: the kernel remembers that for the life of the mount, and asks no more. */
+  unknown(): void {
+    this.#reply(errno.ENOSYS, 0);
   }
 
   #failed(): void {
@@ -123,7 +139,7 @@ export class FuseRequest implements Reply, ReadReply {
     if (this.#late()) return;
     if (code !== 0 || this.opcode !== Opcode.WRITE) {
       if (code !== 0) this.#failed();
-      this.#reply(code, 0);
+      this.#reply(code === 0 ? 0 : tellable(code), 0);
       return;
     }
     const { out, operations } = this.#protocol;

@@ -273,6 +273,27 @@ describe('other requests', () => {
     assert.equal(kernel.ask(Opcode.IOCTL, Buffer.alloc(32)).error, errno.ENOTTY);
   });
 
+  it('passes on each error of a disk as the kernel takes it, and none that means more to it', () => {
+    const kernel = new FakeKernel();
+    const told = [
+      [errno.ENOSPC, errno.ENOSPC],
+      [511, 511],
+      [512, errno.EIO],
+      [4095, errno.EIO],
+      [-errno.ENOSPC, errno.EIO],
+      [Number.NaN, errno.EIO],
+      // The kernel would never ask again, and take an fsync that failed for one that is not needed.
+      [errno.ENOSYS, errno.EIO],
+    ] as const;
+    for (const [code, error] of told) {
+      kernel.disk.read = (_offset, _length, reply) => reply.fail(code);
+      assert.equal(kernel.ask(Opcode.READ, readBody(1n, 0n, 512)).error, error);
+      kernel.disk.write = (_offset, _bytes, _start, _length, _options, reply) => reply.done(code);
+      assert.equal(kernel.ask(Opcode.WRITE, writeBody(1n, 0n, Buffer.alloc(512))).error, error);
+    }
+    assert.equal(kernel.protocol.open, 0);
+  });
+
   it('answers nothing to FORGET and INTERRUPT', () => {
     const kernel = new FakeKernel();
     kernel.send(Opcode.FORGET, Buffer.alloc(8));
