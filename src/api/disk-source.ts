@@ -11,5 +11,17 @@ export interface HasDisk {
   readonly disk: Disk;
 }
 
-/** The disk itself. */
-export const diskFrom = (source: DiskSource): Disk => ('info' in source ? source : source.disk);
+/**
+ * The disk itself.
+ * @param source from JavaScript it may be anything, as the functions that `diskOf` was forgotten for
+ * @throws TypeError
+ */
+export function diskFrom(source: DiskSource): Disk {
+  for (const one of [source, (source as Partial<HasDisk> | undefined)?.disk]) {
+    if (isDisk(one)) return one;
+  }
+  throw new TypeError('it is no disk, nor has one: diskOf makes a disk of functions');
+}
+
+const isDisk = (value: unknown): value is Disk =>
+  typeof value === 'object' && value !== null && 'info' in value;

@@ -64,6 +64,9 @@ export async function serve(disk: DiskSource, options: ServeOptions): Promise<Nb
     throw new RangeError(`the most connections are a whole number over 0: ${maxConnections}`);
   }
   checkExportName(exportName);
+  const name = encoded(exportName, 'the export name');
+  const source = diskFrom(disk);
+  const shown = readOnly ? readOnlyDisk(source) : source;
   signal?.throwIfAborted();
   const { serve: start } = await import('../server/server.js');
   const place = await listen(on);
@@ -73,14 +76,13 @@ export async function serve(disk: DiskSource, options: ServeOptions): Promise<Nb
     for (const listener of place.listeners) listener.close();
     throw error;
   }
-  const shown = diskFrom(disk);
   let failed: (error: Error) => void = () => undefined;
-  const server = start(readOnly ? readOnlyDisk(shown) : shown, place.listeners, {
+  const server = start(shown, place.listeners, {
     exportName,
     ...(maxConnections !== undefined && { maxConnections }),
     failed: (error) => failed(error),
   });
-  const uri = `${place.uri}/${encodeURIComponent(exportName)}${place.query}`;
+  const uri = `${place.uri}/${name}${place.query}`;
   const running = new NbdServer(server, uri, place.port, closeTimeout, signal);
   failed = (error) => running.fail(error);
   return running;
@@ -176,7 +178,8 @@ async function listen(on: ServeOptions['on']): Promise<Place> {
   if (typeof on === 'string') {
     if (on === '') throw new TypeError('the name of the socket is empty');
     const path = on.startsWith('\0') ? on : resolve(on);
-    const query = `?socket=${path.split('/').map(encodeURIComponent).join('/')}`;
+    const parts = path.split('/').map((part) => encoded(part, 'the name of the socket'));
+    const query = `?socket=${parts.join('/')}`;
     return { listeners: [Listener.unix(path)], uri: 'nbd+unix://', query, port: undefined };
   }
   const { host, port } = typeof on === 'number' ? { host: undefined, port: on } : on;
@@ -190,6 +193,13 @@ async function listen(on: ServeOptions['on']): Promise<Place> {
   }
   if (isIP(host) === 0) throw new TypeError(`${host} is no numeric address, which it has to be`);
   return tcp(isIP(host) === 6 ? `[${host}]` : host, [Listener.tcp(host, port)]);
+}
+
+/** For a URI. @throws TypeError */
+function encoded(text: string, what: string): string {
+  // Half a character, which no UTF-8 has.
+  if (/\p{Surrogate}/u.test(text)) throw new TypeError(`${what} is no Unicode text`);
+  return encodeURIComponent(text);
 }
 
 function tcp(host: string, listeners: readonly [Listener, ...Listener[]]): Place {

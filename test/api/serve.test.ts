@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { connect, diskOf, fileDisk, listExports, memoryDisk, serve } from '../../src/index.js';
+import type { DiskSource } from '../../src/index.js';
 
 const TIMED = { timeout: 60_000 };
 
@@ -140,9 +141,25 @@ describe('serving a disk', TIMED, () => {
     ['no connections', { on: 0, maxConnections: 0 }, 'RangeError'],
     ['a name that is too long', { on: 0, exportName: 'x'.repeat(5000) }, 'HandshakeError'],
     ['a time that is none', { on: 0, closeTimeout: -1 }, 'RangeError'],
+    ['a name of half a character', { on: 0, exportName: '\ud800' }, 'TypeError'],
+    ['a socket with such a name', { on: '/nowhere/\udfff' }, 'TypeError'],
   ] as const) {
     it(`refuses ${what}`, async () => {
       await assert.rejects(serve(await memoryDisk(512), options), { name });
     });
   }
+
+  it('refuses what is no disk, and listens nowhere then', async () => {
+    const on = join(folder, 'nobody');
+    const functions = { size: 512, read: (_: number, length: number) => Buffer.alloc(length) };
+    for (const none of [functions, { disk: functions }, {}, undefined, null, 'disk']) {
+      for (const readOnly of [false, true]) {
+        await assert.rejects(serve(none as unknown as DiskSource, { on, readOnly }), {
+          name: 'TypeError',
+          message: /^it is no disk, nor has one: diskOf makes/,
+        });
+      }
+    }
+    assert.equal(existsSync(on), false);
+  });
 });
