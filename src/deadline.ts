@@ -7,6 +7,7 @@ export const TOO_LATE = Symbol('too late');
 
 /**
  * What a promise gives, or TOO_LATE when it has not settled in so many milliseconds.
+ * @param milliseconds what is over LONGEST_WAIT counts as that
  * @param signal ends the wait early
  * @throws the signal's reason
  */
@@ -18,7 +19,8 @@ export async function within<T>(
   let timer: NodeJS.Timeout | undefined;
   let abort: () => void = () => undefined;
   const late = new Promise<typeof TOO_LATE>((resolve, reject) => {
-    timer = setTimeout(() => resolve(TOO_LATE), milliseconds);
+    // What is too long for a timer, as a sum of two waits may be, Node would take for 1 ms.
+    timer = setTimeout(() => resolve(TOO_LATE), Math.min(milliseconds, LONGEST_WAIT));
     abort = () => reject(signal?.reason as Error);
     if (signal?.aborted === true) abort();
   });

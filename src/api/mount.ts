@@ -84,6 +84,7 @@ export async function mount(options: MountOptions): Promise<MountedDisk> {
   const warn = (line: string): void => onWarning?.(line);
   const closeTimeout = milliseconds(options.closeTimeout ?? CLOSE_TIMEOUT, 'the time to close');
   const part = partOf(options);
+  const disk = diskFrom(options.disk);
   signal?.throwIfAborted();
   const [{ mountDisk }, { checkMountpoint }, { deadMountsCleared }, { checkFuse }] =
     await Promise.all([
@@ -96,7 +97,7 @@ export async function mount(options: MountOptions): Promise<MountedDisk> {
   const place = await checkMountpoint(at, deadMountsCleared(warn));
   await checkFuse();
   signal?.throwIfAborted();
-  const mounting = mountDisk(diskFrom(options.disk), place, {
+  const mounting = mountDisk(disk, place, {
     readOnly: options.readOnly ?? false,
     cache: options.cache ?? 'writeback',
     exclusive: options.exclusive ?? false,
@@ -125,7 +126,9 @@ async function unlessAborted<T>(mounting: Promise<T>, signal: AbortSignal | unde
     const first = await Promise.race([mounting, abort]);
     if (first !== TOO_LATE) return first;
     // It may be a disk that does not answer, for which nothing is mounted yet.
-    await within(mounting, UNDO_TIMEOUT).catch(() => undefined);
+    const late = await within(mounting, UNDO_TIMEOUT).catch((): typeof TOO_LATE => TOO_LATE);
+    // It was there by the time of the signal, which ends it then as any other.
+    if (late !== TOO_LATE) return late;
     throw signal.reason;
   } finally {
     signal.removeEventListener('abort', aborted);

@@ -5,6 +5,7 @@ import { TOO_LATE, within } from '../deadline.js';
 import { ErrnoError, errno, errnoText } from '../errno.js';
 import { MountError } from '../fuse/errors.js';
 import type { Mount, MountEnd } from '../fuse/mount.js';
+import { milliseconds } from './numbers.js';
 
 /** What `MountedDisk.unmount` takes. */
 export interface UnmountOptions {
@@ -72,10 +73,11 @@ export class MountedDisk implements AsyncDisposable {
 
   /**
    * Unmounts it, and waits until what was written is flushed.
-   * @throws BusyError while somebody has the file open: it stays mounted then; otherwise as `closed`
+   * @throws BusyError while somebody has the file open: it stays mounted then; RangeError for an option; otherwise
+   *   as `closed`
    */
   async unmount({ timeout = BUSY_TIMEOUT }: UnmountOptions = {}): Promise<void> {
-    const result = await this.#tryUnmount(timeout);
+    const result = await this.#tryUnmount(milliseconds(timeout, 'the time to unmount'));
     switch (-result) {
       case 0:
       case errno.EALREADY:

@@ -91,6 +91,8 @@ describe('a mount of a program', requires({ root: true, fuse: true }), () => {
     const user = await mounted();
     const holder = await open(at, 'r+');
     try {
+      user.tell('unmount-nan\n');
+      await said(user, /^unmounted failed: RangeError : the time to unmount is no number of .*$/m);
       user.tell('unmount\n');
       await said(user, /^unmounted failed: MountError EBUSY: .*somebody has it open$/m);
       assert.equal((await place.mounts()).length, 1);
@@ -120,6 +122,37 @@ describe('a mount of a program', requires({ root: true, fuse: true }), () => {
     const late = await start({ abortAfter: 500, disk: 'no answer' }).ended;
     assert.match(late.stdout, /^over failed: AbortError /m);
     assert.equal(late.status, 0);
+  });
+
+  it('ends with its signal also where that comes as it is mounted', async () => {
+    const user = start({ abortAtLast: true });
+    const { status, stdout } = await user.ended;
+    assert.deepEqual(await place.mounts(), []);
+    assert.equal(status, 0);
+    assert.match(stdout, /^mounted: .*\nover$/m);
+  });
+
+  it('saves all in the longest time there is', async () => {
+    const user = await mounted({ closeTimeout: 2 ** 31 - 1 });
+    const holder = await open(at, 'r+');
+    try {
+      await holder.write('cached', 0);
+      user.tell('close\n');
+      const { status, stdout, stderr } = await user.ended;
+      assert.equal(stderr, '');
+      assert.match(stdout, /^closed\nover$/m);
+      assert.equal(status, 0);
+    } finally {
+      await holder.close().catch(() => undefined);
+    }
+  });
+
+  it('tells each time that a flush failed, whatever its error is', async () => {
+    const user = await mounted({ disk: 'no flush' });
+    // The kernel would take ENOSYS for a file system that needs none, and ask no more.
+    for (let i = 0; i < 2; i++) await assert.rejects(write(at, 'text'), { code: 'EIO' });
+    user.tell('unmount\n');
+    assert.match((await user.ended).stdout, /^unmounted failed: ErrnoError /m);
   });
 
   it('tells what could not be written', async () => {
@@ -153,6 +186,8 @@ describe('a mount of a program', requires({ root: true, fuse: true }), () => {
     assert.match(option.stdout, /^over failed: MountOptionError : .+\n$/);
     const part = await start({ partition: 7 }).ended;
     assert.match(part.stdout, /^over failed: PartError : .+\n$/);
+    const none = await start({ disk: 'forgotten' }).ended;
+    assert.match(none.stdout, /^over failed: TypeError : it is no disk, nor has one: .+\n$/);
     const both = await start({ partition: 1, offset: 512 }).ended;
     assert.match(both.stdout, /^over failed: RangeError : .+\n$/);
   });

@@ -5,6 +5,7 @@
  *     node library-user.js '{"at": "disk.raw", "disk": "memory"}'
  */
 
+import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { connect, diskOf, memoryDisk, mount } from '../../src/index.js';
 import type { DiskSource, MountOptions, MountedDisk } from '../../src/index.js';
@@ -14,12 +15,14 @@ import { readDisk } from '../../src/disk/promises.js';
 
 export interface Plan extends Omit<MountOptions, 'disk' | 'signal' | 'onWarning'> {
   /**
-   * In memory, 16 MiB; one that takes no write; one that never answers a write, or anything; or the export of a
-   * URI.
+   * In memory, 16 MiB; one that takes no write; one that cannot flush; functions that are none; one that never answers a write, or
+   * anything; or the export of a URI.
    */
   readonly disk: string;
   /** Milliseconds after which the attempt is given up. */
   readonly abortAfter?: number;
+  /** It is given up when all is mounted, right after the last look at the signal. */
+  readonly abortAtLast?: boolean;
 }
 
 const never = (): Promise<never> => new Promise(() => undefined);
@@ -38,8 +41,20 @@ async function open(kind: string): Promise<DiskSource> {
           throw Object.assign(new Error('full'), { code: 'ENOSPC' });
         },
       });
+    case 'no flush':
+      return diskOf({
+        size,
+        read,
+        write: () => undefined,
+        flush() {
+          throw Object.assign(new Error('no such call'), { code: 'ENOSYS' });
+        },
+      });
     case 'no write':
       return diskOf({ size, read, write: never });
+    case 'forgotten':
+      // As JavaScript lets one do it.
+      return { size, read } as unknown as DiskSource;
     case 'no answer':
       return diskOf({ size, read: never, write: never });
     default:
@@ -64,6 +79,9 @@ async function obey(word: string, mounted: MountedDisk, disk: Disk): Promise<voi
     case 'unmount':
       await tell('unmounted', mounted.unmount({ timeout: 300 }));
       break;
+    case 'unmount-nan':
+      await tell('unmounted', mounted.unmount({ timeout: Number.NaN }));
+      break;
     case 'close':
       await tell('closed', mounted.close());
       break;
@@ -80,11 +98,25 @@ async function obey(word: string, mounted: MountedDisk, disk: Disk): Promise<voi
 }
 
 const stop = new AbortController();
-const { disk: kind, abortAfter, ...options } = JSON.parse(process.argv[2] ?? '') as Plan;
+const {
+  disk: kind,
+  abortAfter,
+  abortAtLast,
+  ...options
+} = JSON.parse(process.argv[2] ?? '') as Plan;
 if (abortAfter !== undefined) setTimeout(() => stop.abort(), abortAfter);
+if (abortAtLast === true) {
+  const look = stop.signal.throwIfAborted.bind(stop.signal);
+  stop.signal.throwIfAborted = () => {
+    look();
+    if (readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${options.at} `)) {
+      queueMicrotask(() => stop.abort());
+    }
+  };
+}
 const before = process.eventNames().length;
 const source = await open(kind);
-const disk = 'info' in source ? source : source.disk;
+const disk = 'disk' in source ? source.disk : source;
 await tell(
   'over',
   (async () => {
@@ -103,4 +135,4 @@ await tell(
   })(),
 );
 // A disk that does not answer is not waited for.
-await within(disk.close(), 500);
+if ('close' in disk) await within(disk.close(), 500);
