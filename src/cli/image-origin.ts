@@ -22,6 +22,8 @@ import type { Interruptions } from './signals.js';
 
 /** Beside our connections, those that qemu-nbd has not yet noticed to be gone. */
 const SPARE_CONNECTIONS = 4;
+/** Milliseconds for the lock of an image to be released, which takes less than one. */
+const UNLOCK_DEADLINE = 1_000;
 
 /** @throws ImageError, CommandError; Interrupted */
 export async function imageOrigin(
@@ -39,8 +41,12 @@ export async function imageOrigin(
   const words = serverCommand(image, options.connections);
   const start = (): Promise<CaptiveProcess> =>
     CaptiveServer.start(words, { showOutput: command.verbose, keepWords: true });
+  let checking: Promise<void> | undefined;
   const restart = async (): Promise<CaptiveProcess> => {
-    await checkSame(image);
+    // One look at a time: each that hangs holds a thread, of which there are four for all that is done.
+    checking ??= checkSame(image).finally(() => (checking = undefined));
+    if ((await within(checking, options.deadline)) === TOO_LATE)
+      throw unread(path, options.deadline);
     return start();
   };
   try {
@@ -49,13 +55,23 @@ export async function imageOrigin(
       files: image.files,
       explainEnd: (text, exit) => endText(image, text, exit),
       passOn: (text) => void process.stderr.write(withoutNode(text)),
-      release: () => lock?.release(),
+      release: () => unlock(lock),
     });
   } catch (error) {
-    await lock?.release();
+    await unlock(lock);
     throw error;
   }
 }
+
+/** Where that hangs, as the file system of the image does, our own end does it. */
+async function unlock(lock: ImageLock | undefined): Promise<void> {
+  if (lock !== undefined) await within(lock.release(), UNLOCK_DEADLINE);
+}
+
+const unread = (path: string, deadline: number): CommandError =>
+  new CommandError(`${path} could not be read within ${deadline / 1000} s`, {
+    failure: 'unreachable',
+  });
 
 interface LockedImage {
   readonly image: Image;
@@ -79,9 +95,7 @@ async function lookAt(
   try {
     const looked = await within(interruptions.orEarlier(looking), deadline);
     if (looked !== TOO_LATE) return looked;
-    throw new CommandError(`${path} could not be read within ${deadline / 1000} s`, {
-      failure: 'unreachable',
-    });
+    throw unread(path, deadline);
   } catch (error) {
     // What comes later is not wanted any more.
     looking.then(

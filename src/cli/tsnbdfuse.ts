@@ -29,6 +29,8 @@ void main(args, basename(calledAs)).then((status) => {
 async function leave(status: number): Promise<void> {
   try {
     const { becomeShell } = await import('./become.js');
+    // It is the end all the same: who waits for ours is told how it is.
+    process.emit('exit', status);
     becomeShell(['sh', '-c', `exit ${status}`], [], process.env);
   } catch {
     process.exit();

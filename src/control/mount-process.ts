@@ -24,6 +24,7 @@ export class MountProcess {
   readonly #connection: Connection;
   readonly #startTime: Promise<string | undefined>;
   #status: number | undefined;
+  #saidAll: () => void = () => undefined;
   #isLetGo = false;
   #heard: ((message: Message) => void) | undefined;
 
@@ -32,7 +33,11 @@ export class MountProcess {
     this.#startTime = startTimeOf(connection.pid);
     connection.heard = (line) => this.#received(line);
     connection.ask('wait');
-    this.ended = connection.closed.then(async () => {
+    // Its last word counts also where it cannot go: a file of its own may be in a file system that hangs.
+    const saidAll = new Promise<void>((resolve) => {
+      this.#saidAll = resolve;
+    });
+    this.ended = Promise.race([saidAll, connection.closed]).then(async () => {
       await this.#gone();
       return this.#status;
     });
@@ -82,7 +87,10 @@ export class MountProcess {
     if (message === undefined) return;
     this.lastSign = performance.now();
     if (message.kind === 'greeting') this.greeting = message.greeting;
-    if (message.kind === 'exit') this.#status = message.status;
+    if (message.kind === 'exit') {
+      this.#status = message.status;
+      this.#saidAll();
+    }
     this.#heard?.(message);
   }
 

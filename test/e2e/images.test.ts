@@ -498,6 +498,43 @@ describe('a server of an image that dies', requires({ fuse: true, programs: NEED
     });
   }
 
+  it('is not waited for at the end, where the file system of its image hangs', async () => {
+    await mkdir(place.join('dir'));
+    const hung = await place.mount(['dir', '[', 'tsnbdkit', 'memory', '4M', ']']);
+    const patience = ['--connect-timeout=0.2', '--reconnect=2', '--format=raw'];
+    const mounted = await place.mount([...patience, 'disk.raw', 'dir/nbd']);
+    const [server] = (await servers()).filter(([, line]) => line.includes('dir/nbd'));
+    assert.ok(server !== undefined);
+    // It ends while it still can.
+    mounted.signal('SIGSTOP');
+    const [pid] = server;
+    process.kill(pid, 'SIGKILL');
+    await until('the server has ended', async () =>
+      / Z \d+ /.test(await readFile(`/proc/${pid}/stat`, 'latin1')),
+    );
+    await until(
+      'with all its threads',
+      async () => (await readdir(`/proc/${pid}/task`)).length === 1,
+    );
+    hung.signal('SIGSTOP');
+    try {
+      mounted.signal('SIGCONT');
+      // Tried more often than there are threads, and all the same one is left that unmounts.
+      await until('it was tried', () =>
+        mounted.running.stderr.includes('dir/nbd could not be read'),
+      );
+      const { status, stderr } = await place.tsnbdfuse(['-u', 'disk.raw']);
+      assert.match(stderr, /^tsnbdfuse: disk\.raw ended with status 7 \(process \d+\)/);
+      assert.equal(status, 7);
+    } finally {
+      hung.signal('SIGCONT');
+    }
+    // No process can go that has a file open there.
+    assert.equal((await mounted.running.ended).status, 7);
+    assert.equal((await hung.unmount('dir')).status, 0);
+    await place.nothingLeft();
+  });
+
   it('is not started again with --reconnect=0', async () => {
     await qemuImg('create', '-q', '-f', 'qcow2', 'disk.qcow2', '8M');
     const mounted = await place.mount(['--reconnect=0', 'disk.raw', 'disk.qcow2']);
