@@ -159,9 +159,15 @@ export class Unmounting {
     return ExitStatus.LOST;
   }
 
-  /** The process has not told how it ended. */
+  /** The process has not told how it ended. @throws CommandError where it goes on */
   async #killed(): Promise<number> {
     const mount = this.#target?.mount;
+    if (await this.#serving.isAlive()) {
+      const { pid, refusal = 'it has hung up' } = this.#serving;
+      throw this.#problem(
+        `goes on as it is: process ${pid} does not listen (${refusal}); try again`,
+      );
+    }
     if (mount !== undefined && (await isStillThere(mount))) await detach(mount.mountpoint, true);
     say(
       `${this.#shown}: process ${this.#serving.pid} was killed before it was done; what was written last may be lost`,

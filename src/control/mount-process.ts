@@ -26,6 +26,7 @@ export class MountProcess {
   #status: number | undefined;
   #saidAll: () => void = () => undefined;
   #isLetGo = false;
+  #refusal: string | undefined;
   #heard: ((message: Message) => void) | undefined;
 
   private constructor(connection: Connection) {
@@ -86,6 +87,7 @@ export class MountProcess {
     const message = decodeMessage(line);
     if (message === undefined) return;
     this.lastSign = performance.now();
+    if (message.kind === 'error') this.#refusal = message.error;
     if (message.kind === 'greeting') this.greeting = message.greeting;
     if (message.kind === 'exit') {
       this.#status = message.status;
@@ -138,9 +140,20 @@ export class MountProcess {
     const startTime = await this.#startTime;
     const end = performance.now() + EXIT_DEADLINE;
     while (startTime !== undefined && (await startTimeOf(this.pid)) === startTime) {
-      if (this.#isLetGo || performance.now() >= end) return;
+      if (this.#isLetGo || this.#refusal !== undefined || performance.now() >= end) return;
       await delay(EXIT_INTERVAL);
     }
+  }
+
+  /** Why it does not listen to us; undefined where it said nothing of that. */
+  get refusal(): string | undefined {
+    return this.#refusal;
+  }
+
+  /** Whether it is still there. */
+  async isAlive(): Promise<boolean> {
+    const startTime = await this.#startTime;
+    return startTime !== undefined && (await startTimeOf(this.pid)) === startTime;
   }
 
   /** When it started, which tells it from others; undefined where it is gone. */

@@ -102,6 +102,7 @@ export class ControlServer {
   #letWait(client: ControlClient): boolean {
     if (this.#waiting.has(client)) return true;
     if (this.#waiting.size >= MOST_WAITING) {
+      client.tell({ kind: 'error', error: 'too many wait for the end already' });
       client.close();
       return false;
     }

@@ -5,6 +5,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, readFile, readlink, rm, symlink, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
+import { MountProcess } from '../../src/control/mount-process.js';
 import { listSockets } from '../../src/control/socket-name.js';
 import { findMounts } from '../../src/fuse/mountpoint.js';
 import { PACKAGE_ROOT } from '../../src/package-root.js';
@@ -148,6 +149,27 @@ describe(
             assert.equal((await mounted.running.ended).status, 0);
           });
         }
+
+        it('leaves a mount as it is where too many wait for its end already', async () => {
+          const mounted = await place.mount(['disk.raw', ...MEMORY]);
+          const holder = await hold('disk.raw');
+          const device = deviceOf('disk.raw');
+          const [socket] = (await listSockets()).filter((one) => one.device === device);
+          assert.ok(socket !== undefined);
+          const waiting = await Promise.all(
+            Array.from({ length: 16 }, () => MountProcess.connect(socket.name, 0)),
+          );
+          for (const one of waiting) assert.ok(one?.greeting !== undefined);
+          const line =
+            /^tsnbdfuse: disk\.raw goes on as it is: process \d+ does not listen \(too many/;
+          await says(['disk.raw'], 3, line);
+          await says(['-z', 'disk.raw'], 3, line);
+          assert.equal(findMounts(place.join('disk.raw')).length, 1);
+          await write(holder, 'text');
+          await letGo(holder);
+          for (const one of waiting) one?.close();
+          await endsWell(unmounting(['disk.raw']), mounted);
+        });
 
         it('says nothing where there is nothing to say', async () => {
           const mounted = await mount('disk.raw', ...MEMORY);
