@@ -14,7 +14,8 @@ import { OpenFlag } from './constants.js';
 import { MountError } from './errors.js';
 import { NO_FUSE_OPTIONS, filePermissions } from './mount-options.js';
 import type { FuseOptions } from './mount-options.js';
-import { mountText } from './mountpoint.js';
+import { inTurn } from './mount-turn.js';
+import { mountText, refuseMounted } from './mountpoint.js';
 import type { Mountpoint } from './mountpoint.js';
 import { canTune, tuneMount } from './bdi.js';
 import type { ProtocolOptions } from './protocol.js';
@@ -128,7 +129,12 @@ export class DiskMount implements Mount {
     const { source, signal } = this.#options;
     const fuse = this.#fuse;
     signal?.throwIfAborted();
-    this.#attachment = await attach(path, { readOnly, isDirectory, source, fuse });
+    this.#attachment = await inTurn(path, async () => {
+      // A while has passed since the mountpoint was looked at.
+      await refuseMounted(this.#place);
+      signal?.throwIfAborted();
+      return attach(path, { readOnly, isDirectory, source, fuse });
+    });
     const { fd } = this.#attachment;
     try {
       this.#own = OwnMount.of(path);

@@ -158,6 +158,11 @@ async function refuseMount(absolute: string, shown: string, clearDead: ClearDead
   if (mount.type.startsWith('fuse') || !(await isDirectory(absolute))) refuse(mount, shown);
 }
 
+/** @throws MountError where something was mounted since the place was looked at that makes another mount a mistake */
+export function refuseMounted({ path, shown }: Mountpoint): Promise<void> {
+  return refuseMount(path, shown, clearNothing);
+}
+
 /** The mount that covers a path when those are cleared away that are dead. */
 async function findLiving(
   path: string,

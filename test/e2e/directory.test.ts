@@ -74,6 +74,38 @@ describe(
       assert.equal((await mounted.unmount('dir')).status, 0);
     });
 
+    for (const at of ['disk.raw', 'dir', 'dir/free']) {
+      it(`is mounted on by one of those that come at once: ${at}`, async () => {
+        await place.file('disk.raw');
+        for (let round = 0; round < 3; round++) {
+          const all = await Promise.all(
+            Array.from({ length: 4 }, (_, index) => {
+              const words = [
+                '--daemon',
+                '-P',
+                `pid${index}`,
+                at,
+                '[',
+                'tsnbdkit',
+                'memory',
+                '1M',
+                ']',
+              ];
+              return place.tsnbdfuse(words);
+            }),
+          );
+          const statuses = all.map(({ status }) => status).sort();
+          const said = all.map(({ stderr }) => stderr).join('');
+          assert.deepEqual(statuses, [0, 3, 3, 3], said);
+          assert.match(said, /^(tsnbdfuse: \S+ is already a mount \(fuse\.tsnbdfuse, .*\n){3}$/);
+          assert.equal((await place.mounts()).length, 1);
+          const { status, stderr } = await place.tsnbdfuse(['-u', at]);
+          assert.deepEqual([status, stderr], [0, '']);
+          assert.deepEqual(await place.mounts(), []);
+        }
+      });
+    }
+
     it('hides what is in it, and says so', async () => {
       await place.file('dir/image', Buffer.alloc(MIB, 'old'));
       const running = await place.mount(['dir/disk', '[', 'tsnbdkit', 'file', 'dir/image', ']']);
