@@ -6,11 +6,12 @@ import type { Answer } from '../control/ask-status.js';
 import { listSockets } from '../control/socket-name.js';
 import type { FoundSocket } from '../control/socket-name.js';
 import { isDead } from '../fuse/dead-mount.js';
-import { ownerOf, readMounts } from '../fuse/mountpoint.js';
+import { ownerOf, readMounts, userText } from '../fuse/mountpoint.js';
 import type { MountEntry } from '../fuse/mountpoint.js';
 import { publicUri } from '../nbd/public-uri.js';
 import { silentStatus } from '../observe/mount-status.js';
 import type { MountStatus } from '../observe/mount-status.js';
+import { CommandError } from './errors.js';
 import { locateMount, ownMounts } from './locate-mount.js';
 
 /** How many are asked at once; each has a descriptor, and those that hang take as long as all the others. */
@@ -23,11 +24,8 @@ function isForUs(mount: MountEntry): boolean {
   return ourUser() === 0 || ownerOf(mount).uid === ourUser();
 }
 
-/** @param owner of the processes; everybody where it is undefined */
-async function askAll(
-  sockets: readonly FoundSocket[],
-  owner: number | undefined,
-): Promise<Answer[]> {
+/** @param owner of the processes */
+async function askAll(sockets: readonly FoundSocket[], owner: number): Promise<Answer[]> {
   const limit = pLimit(AT_ONCE);
   return Promise.all(sockets.map(({ name }) => limit(askStatus, name, owner)));
 }
@@ -45,6 +43,13 @@ async function silent(mount: MountEntry, answers: readonly Answer[]): Promise<Mo
   return silentStatus(mountpoint, null, wasKilled ? 'stale' : 'no-answer', server);
 }
 
+/** Which mount it is, the kernel tells: another user could name any place, and have root take it for mounted. */
+function toldBy(mount: MountEntry, status: MountStatus): MountStatus {
+  const { mountpoint } = mount;
+  if (ownerOf(mount).uid === ourUser() || status.mountpoint === mountpoint) return status;
+  return { ...status, mountpoint, file: null };
+}
+
 /** Of several where the process of an earlier mount with the number of this one is about to end. */
 async function statusesOf(
   mount: MountEntry,
@@ -52,13 +57,13 @@ async function statusesOf(
 ): Promise<MountStatus[]> {
   const own = sockets.filter(({ device }) => device === mount.device);
   const answers = await askAll(own, ownerOf(mount).uid);
-  const statuses = statusesIn(answers);
+  const statuses = statusesIn(answers).map((status) => toldBy(mount, status));
   return statuses.length > 0 ? statuses : [await silent(mount, answers)];
 }
 
 /**
  * Of mounts that are out of sight, detached or in another place than ours (mount_namespaces(7)), as long as their
- * process has something to do.
+ * process has something to do. Ours alone: of what others tell, nothing could be seen to be true.
  * @param inSight all of ours that are
  */
 async function hiddenStatuses(
@@ -67,7 +72,7 @@ async function hiddenStatuses(
 ): Promise<MountStatus[]> {
   const devices = new Set(inSight.map(({ device }) => device));
   const hidden = sockets.filter(({ device }) => !devices.has(device));
-  return statusesIn(await askAll(hidden, ourUser() === 0 ? undefined : ourUser()));
+  return statusesIn(await askAll(hidden, ourUser()));
 }
 
 /** All mounts that this user may hear of, by mountpoint. */
@@ -90,6 +95,7 @@ export async function askMounts(): Promise<MountStatus[]> {
  * The mount that a path is about. One that is out of sight answers as long as its process has something to do.
  * @param shown a mountpoint, or a file in one, as the user wrote it
  * @returns undefined where there is none
+ * @throws CommandError for somebody else's
  */
 export async function askMount(shown: string): Promise<MountStatus | undefined> {
   const sockets = await listSockets();
@@ -97,7 +103,11 @@ export async function askMount(shown: string): Promise<MountStatus | undefined> 
   const own = ownMounts(all, sockets);
   const { path, mount } = await locateMount(shown, own, all);
   if (mount !== undefined) {
-    if (!isForUs(mount)) return undefined;
+    if (!isForUs(mount)) {
+      throw new CommandError(
+        `${shown} is the mount of ${userText(ownerOf(mount).uid)}, who alone can ask for its status, or root`,
+      );
+    }
     const found = await statusesOf(mount, sockets);
     return found.find(({ state }) => state !== 'ending') ?? found[0];
   }

@@ -101,9 +101,9 @@ export class Observation {
     };
   }
 
-  async #summarize(status: () => MountStatus): Promise<void> {
+  async #summarize(status: () => MountStatus, isOver = false): Promise<void> {
     const { summaryLines } = await import('../observe/summary.js');
-    sayLines(summaryLines(status(), this.#mountpoint.shownFile, Date.now()));
+    sayLines(summaryLines(status(), this.#mountpoint.shownFile, Date.now(), isOver));
   }
 
   /** Frees all of it; with --stats, a summary comes first. Never rejects. */
@@ -112,14 +112,15 @@ export class Observation {
     this.#metrics?.close();
     // Its end was told of, or will be.
     this.#signal.show = () => undefined;
-    if (this.#command.stats && this.#status !== undefined) await this.#summarize(this.#status);
+    if (this.#command.stats && this.#status !== undefined)
+      await this.#summarize(this.#status, true);
   }
 }
 
 function stateOf(mount: Mount, disk: NbdDisk): State {
   if (disk.isDown) return 'reconnecting';
   if (disk.trouble !== undefined) return 'failed';
-  return mount.isEnding ? 'ending' : 'healthy';
+  return mount.isEnding || mount.isHidden ? 'ending' : 'healthy';
 }
 
 /** Where the disk is in a directory, it is a file in that. */

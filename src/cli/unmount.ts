@@ -7,7 +7,7 @@ import { errno, errnoText } from '../errno.js';
 import { detach } from '../fuse/attach.js';
 import { isDead } from '../fuse/dead-mount.js';
 import { lookAside } from '../fuse/look-aside.js';
-import { ownerOf, unmountCommand } from '../fuse/mountpoint.js';
+import { ownerOf, unmountCommand, userText } from '../fuse/mountpoint.js';
 import type { MountEntry } from '../fuse/mountpoint.js';
 import { CommandError, InternalError } from './errors.js';
 import { ExitStatus } from './exit-status.js';
@@ -88,10 +88,10 @@ async function waitForEnding(
 function checkOwner({ mountpoint }: UnmountCommand, owner: number): void {
   const us = process.geteuid?.() ?? 0;
   if (us === 0 || us === owner) return;
-  const whose = owner === 0 ? 'root' : `user ${owner}`;
-  throw new CommandError(`${mountpoint} is the mount of ${whose}, who alone can end it, or root`, {
-    failure: 'mountpoint',
-  });
+  throw new CommandError(
+    `${mountpoint} is the mount of ${userText(owner)}, who alone can end it, or root`,
+    { failure: 'mountpoint' },
+  );
 }
 
 /** A slip in the name of a file in a directory is not to end the mount of that. */

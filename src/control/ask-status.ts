@@ -26,13 +26,13 @@ const GONE = new Set<number>([-errno.ECONNREFUSED, -errno.EACCES]);
 
 /**
  * @param name of its control socket
- * @param owner of the process; nobody else but root is believed, and everybody where it is undefined
+ * @param owner of the process; nobody else but root is believed
  * @param deadline milliseconds
  * @returns never rejects
  */
 export async function askStatus(
   name: string,
-  owner: number | undefined,
+  owner: number,
   deadline = ANSWER_DEADLINE,
 ): Promise<Answer> {
   const connection = Connection.open(name, owner);
@@ -53,7 +53,8 @@ export async function askStatus(
     if (said === TOO_LATE) return silent(name, `does not answer within ${deadline / 1000} s`, pid);
     if (said === undefined) return silent(name, 'gives no answer', pid);
     const message = decodeMessage(said);
-    if (message?.kind === 'status') return { kind: 'status', status: message.status };
+    // Its own number may be another one, in a container, or a lie.
+    if (message?.kind === 'status') return { kind: 'status', status: { ...message.status, pid } };
     return silent(name, 'gives an answer that is not understood', pid);
   } finally {
     connection.close();

@@ -30,14 +30,14 @@ export class Connection {
   }
 
   /**
-   * @param owner of the process; nobody else but root is believed, and everybody where it is undefined
+   * @param owner of the process; nobody else but root is believed
    * @returns a negated errno where there is none: -EACCES for somebody else's, -ECONNREFUSED for nobody's
    */
-  static open(name: string, owner: number | undefined): Connection | number {
+  static open(name: string, owner: number): Connection | number {
     const fd = native.unixConnect(`\0${name}`);
     if (fd < 0) return fd;
     const peer = peerOf(fd);
-    const isBelieved = owner === undefined || peer?.uid === owner || peer?.uid === 0;
+    const isBelieved = peer?.uid === owner || peer?.uid === 0;
     if (peer === undefined || peer.pid <= 0 || !isBelieved) {
       native.close(fd);
       return -errno.EACCES;

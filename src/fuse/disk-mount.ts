@@ -51,6 +51,7 @@ export class DiskMount implements Mount {
   readonly ending: Promise<void>;
   readonly ended: Promise<MountEnd>;
   readonly operations = makeOperations();
+  isHidden = false;
   readonly #place: Mountpoint;
   readonly #ahead: ReadAheadDisk | undefined;
   readonly #files: MountedFiles;
@@ -312,7 +313,9 @@ export class DiskMount implements Mount {
 
   async hide(): Promise<number> {
     if (this.#ending) return -errno.EALREADY;
-    return (await this.#own?.detach(true)) ?? -errno.EINVAL;
+    const result = (await this.#own?.detach(true)) ?? -errno.EINVAL;
+    if (result === 0) this.isHidden = true;
+    return result;
   }
 
   async isMounted(): Promise<boolean> {

@@ -51,7 +51,9 @@ export interface Mount {
   readonly readOnly: boolean;
   /** It is out of use: its last requests are answered, and a last flush is made. */
   readonly isEnding: boolean;
-  /** Resolves when that becomes true; never rejects. */
+  /** It was taken out of sight by `hide`; who has it open still uses it. */
+  readonly isHidden: boolean;
+  /** Resolves when `isEnding` becomes true; never rejects. */
   readonly ending: Promise<void>;
   /** How many requests of the kernel have been answered. */
   readonly answered: number;

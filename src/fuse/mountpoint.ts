@@ -77,6 +77,9 @@ export function ownerOf({ options }: MountEntry): User {
   return { uid: idOf('user_id='), gid: idOf('group_id=') };
 }
 
+/** For a message. */
+export const userText = (uid: number): string => (uid === 0 ? 'root' : `user ${uid}`);
+
 /** All that this process sees. */
 export async function readMounts(): Promise<MountEntry[]> {
   return parseMountinfo(await readFile(MOUNTINFO, 'utf8'));
@@ -336,7 +339,7 @@ async function checkWritable(path: string, shown: string): Promise<void> {
     const advice =
       owner === uid
         ? `try: chmod u+w ${shellWord(shown)}`
-        : `it belongs to ${owner === 0 ? 'root' : `user ${owner}`}: take one of yours`;
+        : `it belongs to ${userText(owner)}: take one of yours`;
     throw new MountError(
       `${shown} is not writable (${errorText(error)}), which fusermount3 asks of a mountpoint; ${advice}`,
       { cause: error },

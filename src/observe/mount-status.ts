@@ -13,7 +13,7 @@ export const STATUS_VERSION = 1;
  * - `healthy`: all is well
  * - `reconnecting`: the server is lost and waited for
  * - `failed`: the server is gone for good, or something that was written is; unmount it
- * - `ending`: it is unmounted, and what was written is on its way to the server
+ * - `ending`: it is out of sight, and ends when nobody has it open and what was written is at the server
  * - `stale`: nobody serves it; its tsnbdfuse was killed
  * - `no-answer`: its tsnbdfuse, or whoever serves it, does not say
  */

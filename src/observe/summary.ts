@@ -32,12 +32,14 @@ export const VERBS: Readonly<Record<OperationName, string>> = {
 
 const plural = (count: number, what: string): string => `${count} ${what}${count === 1 ? '' : 's'}`;
 
-/** `healthy, 4 connections, 0 reconnects, 0 B unflushed, mounted for 12 min` */
-export function conditionText(status: MountStatus, now: number): string {
+/**
+ * `healthy, 4 connections, 0 reconnects, 0 B unflushed, mounted for 12 min`
+ * @param isOver all is done
+ */
+export function conditionText(status: MountStatus, now: number, isOver = false): string {
   const { state, connections, reconnects, unflushedBytes, since } = status;
-  const isOver = state === 'ending';
   return [
-    isOver ? 'unmounted' : stateText(state),
+    isOver && state === 'ending' ? 'unmounted' : stateText(state),
     ...(connections === null || isOver ? [] : [plural(connections, 'connection')]),
     ...(reconnects === null ? [] : [plural(reconnects, 'reconnect')]),
     ...(unflushedBytes === null ? [] : [`${bytesFigure(unflushedBytes)} unflushed`]),
@@ -75,11 +77,17 @@ export function operationLines({ operations }: MountStatus): string[] {
  * The summary of `--stats` and SIGUSR1: several lines, without the newline of the last.
  * @param shown the file, as the user wrote it
  * @param now milliseconds since the epoch
+ * @param isOver it is the last one
  */
-export function summaryLines(status: MountStatus, shown: string, now: number): string[] {
+export function summaryLines(
+  status: MountStatus,
+  shown: string,
+  now: number,
+  isOver = false,
+): string[] {
   const server = status.server === null ? '' : ` (${printableText(status.server)})`;
   return [
-    `${printableText(shown)}${server}: ${conditionText(status, now)}`,
+    `${printableText(shown)}${server}: ${conditionText(status, now, isOver)}`,
     ...(status.problem === null ? [] : [printableText(status.problem)]),
     ...operationLines(status),
   ];

@@ -4,12 +4,16 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { mkdir, symlink, truncate } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { encodeMessage } from '../../src/control/messages.js';
+import { findMounts } from '../../src/fuse/mountpoint.js';
 import type { MountStatus } from '../../src/observe/mount-status.js';
 import { TSNBDFUSE, Workplace, until } from '../support/mounts.js';
 import type { Mounted, RunOptions } from '../support/mounts.js';
 import { startNbdkit } from '../support/real-servers.js';
 import type { RealServer } from '../support/real-servers.js';
 import { requires } from '../support/requires.js';
+import { aStatus } from '../support/statuses.js';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -29,6 +33,8 @@ os.writev(fd, [page])
 print('written', flush=True)
 sys.stdin.readline()
 `;
+
+const PRETENDER = fileURLToPath(new URL('../support/pretender.js', import.meta.url));
 
 describe(
   '--status',
@@ -220,6 +226,63 @@ describe(
       assert.equal((await mounted.unmount('disk.raw')).status, 7);
     });
 
+    it('says that a mount ends which is out of sight, and in use', async () => {
+      const mounted = await place.mount(['disk.raw', '[', 'tsnbdkit', 'memory', '1M', ']']);
+      const holding = place.start('python3', ['-c', HOLD], { talk: true });
+      await until('it is written', () => holding.hasEnded || holding.stdout.includes('written'));
+      const leaving = place.start(TSNBDFUSE, ['-uz', 'disk.raw']);
+      await until('it is detached', () => leaving.stderr.includes('is detached'));
+      const { state, pid } = await one('disk.raw');
+      assert.deepEqual([state, pid], ['ending', mounted.pid]);
+      assert.deepEqual(
+        (await all()).map((other) => other.state),
+        ['ending'],
+      );
+      const { stdout } = await place.run(TSNBDFUSE, ['--status', 'disk.raw']);
+      assert.match(stdout, /^state: +ending, 4 connections, /m);
+      holding.tell('\n');
+      await holding.ended;
+      assert.equal((await leaving.ended).status, 0);
+    });
+
+    it('believes nobody else what is mounted', async () => {
+      const told = aStatus({ mountpoint: place.join('dir/nbd') });
+      const answer = encodeMessage({ kind: 'status', status: told }).toString();
+      const words = [PRETENDER, 'tsnbdfuse/0:4095/1-1', answer];
+      const liar = place.start(process.execPath, words, { user: OTHER_USER });
+      await until('it listens', () => liar.hasEnded || liar.stdout.includes('listens'));
+      assert.equal(liar.stderr, '');
+      assert.deepEqual(await all(), []);
+      const { status, stderr } = await place.run(TSNBDFUSE, ['--status', 'dir/nbd']);
+      assert.deepEqual([status, stderr], [1, 'tsnbdfuse: dir/nbd is not a mount of tsnbdfuse\n']);
+      await until('both have asked', () => liar.stdout.split('was asked').length > 2);
+      process.kill(liar.pid, 'SIGKILL');
+      await liar.ended;
+    });
+
+    it('believes nobody else where his mount is, nor which process it is', async () => {
+      await place.give(USER, 'disk.raw');
+      const memory = ['[', 'tsnbdkit', 'memory', '1M', ']'];
+      const mounted = await place.mount(['disk.raw', ...memory], { user: USER });
+      mounted.signal('SIGSTOP');
+      const [mount] = findMounts(place.join('disk.raw'));
+      assert.ok(mount !== undefined);
+      const { device } = mount;
+      const told = aStatus({ mountpoint: place.join('elsewhere') });
+      const answer = encodeMessage({ kind: 'status', status: told }).toString();
+      const words = [PRETENDER, `tsnbdfuse/${device}/1-1`, answer];
+      const liar = place.start(process.execPath, words, { user: USER });
+      await until('it listens', () => liar.hasEnded || liar.stdout.includes('listens'));
+      assert.equal(liar.stderr, '');
+      const { mountpoint, file, pid } = await one('disk.raw');
+      assert.deepEqual([mountpoint, file, pid], [place.join('disk.raw'), null, liar.pid]);
+      process.kill(liar.pid, 'SIGKILL');
+      await liar.ended;
+      mounted.signal('SIGCONT');
+      await place.run('fusermount3', ['-u', 'disk.raw'], { user: USER });
+      assert.equal((await mounted.running.ended).status, 0);
+    });
+
     it('does not wait for a mount that hangs', async () => {
       const mounted = await place.mount(['disk.raw', '[', 'tsnbdkit', 'memory', '1M', ']']);
       mounted.signal('SIGSTOP');
@@ -304,11 +367,16 @@ describe(
         );
       }
       assert.deepEqual(await all({ user: OTHER_USER }), []);
-      const { state, pid } = await one('disk.raw', { user: OTHER_USER }).catch(() => ({
-        state: 'none',
-        pid: null,
-      }));
-      assert.deepEqual([state, pid], ['none', null]);
+      const other = { user: OTHER_USER };
+      const refused = await place.run(TSNBDFUSE, ['--status', '--json', 'disk.raw'], other);
+      assert.deepEqual(
+        [refused.status, refused.stdout, refused.stderr],
+        [
+          1,
+          '',
+          `tsnbdfuse: disk.raw is the mount of user ${USER}, who alone can ask for its status, or root\n`,
+        ],
+      );
       const { status } = await place.run('fusermount3', ['-u', 'disk.raw'], { user: USER });
       assert.equal(status, 0);
       assert.equal((await mounted.running.ended).status, 0);
