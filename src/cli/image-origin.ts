@@ -29,12 +29,13 @@ const UNLOCK_DEADLINE = 1_000;
 export async function imageOrigin(
   { path, format, backing }: Source & { readonly kind: 'image' },
   options: Connecting,
-  command: Pick<MountCommand, 'readOnly' | 'verbose'>,
+  command: Pick<MountCommand, 'readOnly' | 'verbose' | 'log'>,
   interruptions: Interruptions,
 ): Promise<CaptiveOrigin> {
   const { image, lock } = await lookAt(
     path,
     { format, backing, readOnly: command.readOnly },
+    command.log,
     options.deadline,
     interruptions,
   );
@@ -87,11 +88,12 @@ interface LockedImage {
 async function lookAt(
   path: string,
   options: ImageOptions,
+  log: string | undefined,
   deadline: number,
   interruptions: Interruptions,
 ): Promise<LockedImage> {
   traceMain('looking at the image %s', path);
-  const looking = openAndLock(path, options);
+  const looking = openAndLock(path, options, log);
   try {
     const looked = await within(interruptions.orEarlier(looking), deadline);
     if (looked !== TOO_LATE) return looked;
@@ -106,13 +108,32 @@ async function lookAt(
   }
 }
 
-async function openAndLock(path: string, options: ImageOptions): Promise<LockedImage> {
+async function openAndLock(
+  path: string,
+  options: ImageOptions,
+  log: string | undefined,
+): Promise<LockedImage> {
   const image = await openImage(path, options);
-  const isLocked = image.format === RAW;
-  return {
-    image,
-    lock: isLocked ? await lockImage(image.path, image.shown, image.readOnly) : undefined,
-  };
+  if (log !== undefined) await refuseLog(log, image);
+  if (image.format !== RAW) return { image, lock: undefined };
+  const lock = await lockImage(image.path, image.shown, image.readOnly);
+  try {
+    // Each of us opens it by its name.
+    await checkSame(image);
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
+  return { image, lock };
+}
+
+/** Messages in an image would be content of its disk. @throws CommandError, ImageError */
+async function refuseLog(log: string, { files, shown }: Image): Promise<void> {
+  const place = await identify(log, log);
+  for (const file of files) {
+    if ((await identify(file, file)) !== place) continue;
+    throw new CommandError(`cannot write the log ${log}: it is a file of the image ${shown}`);
+  }
 }
 
 /** A word behind the mountpoint that names nothing may have been meant otherwise. */

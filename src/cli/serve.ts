@@ -1,5 +1,7 @@
 /** What is made ready before a mount, its server, and the exit status after it. */
 
+import { realpath } from 'node:fs/promises';
+import { join } from 'node:path';
 import { checkMountpoint, partitionsNeedDirectory } from '../fuse/mountpoint.js';
 import type { Mountpoint } from '../fuse/mountpoint.js';
 import type { NbdDisk } from '../nbd/nbd-disk.js';
@@ -70,8 +72,17 @@ async function checkPlaces(command: MountCommand): Promise<Pick<Place, 'mountpoi
       `cannot write the pidfile ${command.pidfile ?? ''}: ${mountpoint.shown} is mounted on, and would hide it`,
     );
   }
+  const { log } = command;
+  if (log !== undefined && isHidden(await realpath(log), mountpoint)) {
+    throw new CommandError(
+      `cannot write the log ${log}: ${mountpoint.shown} is mounted on, and would hide it`,
+    );
+  }
   return { mountpoint, pidfile };
 }
+
+const isHidden = (path: string, { path: mountedOn }: Mountpoint): boolean =>
+  path === mountedOn || path.startsWith(join(mountedOn, '/'));
 
 async function serveOrigin(
   command: MountCommand,

@@ -1,7 +1,7 @@
 /** `--daemon`: a command that returns when the disk is mounted, and what lives on. */
 
 import assert from 'node:assert/strict';
-import { mkdir, readFile, readdir, readlink, truncate } from 'node:fs/promises';
+import { mkdir, readFile, readdir, readlink, symlink, truncate } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { TSNBDFUSE, Workplace, until } from '../support/mounts.js';
 import type { Result } from '../support/mounts.js';
@@ -35,7 +35,7 @@ print('closed', os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said.decode().
 
 describe(
   'a daemon',
-  requires({ root: true, fuse: true, programs: ['fusermount3', 'python3'] }),
+  requires({ root: true, fuse: true, programs: ['fusermount3', 'python3', 'qemu-img'] }),
   () => {
     let place: Workplace;
     beforeEach(async () => {
@@ -125,6 +125,48 @@ describe(
         assert.equal(result.status, status, result.stderr);
         assert.match(result.stderr, message);
         assert.equal(result.stdout, '');
+      });
+    }
+
+    for (const [what, log, at, source, message] of [
+      [
+        'the image',
+        'image.raw',
+        'disk.raw',
+        ['image.raw'],
+        /it is a file of the image image\.raw$/,
+      ],
+      ['a link to it', 'link', 'disk.raw', ['image.raw'], /it is a file of the image image\.raw$/],
+      [
+        'what is below it',
+        'base.raw',
+        'disk.raw',
+        ['--backing', 'over.qcow2'],
+        /of the image over/,
+      ],
+      [
+        'the mountpoint',
+        'disk.raw',
+        'disk.raw',
+        MEMORY,
+        /disk\.raw is mounted on, and would hide it$/,
+      ],
+      ['a file in it', 'dir/log', 'dir', MEMORY, /dir is mounted on, and would hide it$/],
+    ] as const) {
+      it(`writes its log to nothing that is more than that: ${what}`, async () => {
+        await place.file('image.raw', 'a'.repeat(4096));
+        await place.file('base.raw', 'b'.repeat(4096));
+        const over = 'create -q -f qcow2 -b base.raw -F raw over.qcow2'.split(' ');
+        await place.ok('qemu-img', over);
+        await symlink('image.raw', place.join('link'));
+        await mkdir(place.join('dir'));
+        await place.file('dir/log', 'earlier\n');
+        const before = await readFile(place.join(log));
+        const { status, stderr } = await daemon('--stats', '--log', log, at, ...source);
+        assert.equal(status, 1, stderr);
+        assert.match(stderr.trimEnd(), message);
+        assert.match(stderr, /^tsnbdfuse: cannot write the log [^\n]+\n$/);
+        assert.deepEqual(await readFile(place.join(log)), before);
       });
     }
 
