@@ -20,6 +20,7 @@ export function diskFrom(source: DiskSource): Disk {
   for (const one of [source, (source as Partial<HasDisk> | undefined)?.disk]) {
     if (isDisk(one)) return one;
   }
+  if (source instanceof Promise) throw new TypeError('it is the promise of a disk: await it');
   throw new TypeError('it is no disk, nor has one: diskOf makes a disk of functions');
 }
 

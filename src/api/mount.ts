@@ -5,6 +5,7 @@ import { TOO_LATE, within } from '../deadline.js';
 import type { FuseOptions } from '../fuse/mount-options.js';
 import type { CacheMode } from '../fuse/mount.js';
 import type { Part } from '../partitions/part.js';
+import { checkObject, checkText } from './arguments.js';
 import { diskFrom } from './disk-source.js';
 import type { DiskSource } from './disk-source.js';
 import { MountedDisk } from './mounted-disk.js';
@@ -77,10 +78,12 @@ const UNDO_TIMEOUT = 10_000;
  * ```
  *
  * @throws MountError, MountOptionError, PartError, PartitionTableError or WindowError with one line that tells
- *   what to do; RangeError for an option; the signal's reason. Nothing is left mounted
+ *   what to do; RangeError or TypeError for an option; the signal's reason. Nothing is left mounted
  */
 export async function mount(options: MountOptions): Promise<MountedDisk> {
+  checkObject(options, 'what mount() is to do, { disk, at },');
   const { at, signal, onWarning } = options;
+  checkText(at, '`at`, where to mount,');
   const warn = (line: string): void => onWarning?.(line);
   const closeTimeout = milliseconds(options.closeTimeout ?? CLOSE_TIMEOUT, 'the time to close');
   const part = partOf(options);

@@ -8,6 +8,7 @@ import { ErrnoError, errno } from '../errno.js';
 import { checkExportName } from '../nbd/handshake.js';
 import type { Listener } from '../server/listen.js';
 import type { Server } from '../server/server.js';
+import { checkObject } from './arguments.js';
 import { diskFrom } from './disk-source.js';
 import type { DiskSource } from './disk-source.js';
 import { milliseconds } from './numbers.js';
@@ -55,6 +56,7 @@ const CLOSE_TIMEOUT = 30_000;
  *   option; the signal's reason
  */
 export async function serve(disk: DiskSource, options: ServeOptions): Promise<NbdServer> {
+  checkObject(options, 'where to serve, { on },');
   const { on, exportName = '', readOnly = false, maxConnections, signal } = options;
   const closeTimeout = milliseconds(options.closeTimeout ?? CLOSE_TIMEOUT, 'the time to close');
   if (
@@ -182,6 +184,7 @@ async function listen(on: ServeOptions['on']): Promise<Place> {
     const query = `?socket=${parts.join('/')}`;
     return { listeners: [Listener.unix(path)], uri: 'nbd+unix://', query, port: undefined };
   }
+  if (typeof on !== 'number') checkObject(on, '`on`, where to listen,');
   const { host, port } = typeof on === 'number' ? { host: undefined, port: on } : on;
   if (!Number.isInteger(port) || port < 0 || port > 0xffff) {
     throw new RangeError(`a port is a number from 0 to 65535: ${port}`);

@@ -95,6 +95,7 @@ export function diskOf(functions: CustomDisk<number>): Disk;
 // eslint-disable-next-line @typescript-eslint/unified-signatures
 export function diskOf(functions: CustomDisk<bigint>): Disk;
 export function diskOf(functions: CustomDisk<number> | CustomDisk<bigint>): Disk {
+  if (typeof functions !== 'object') throw new TypeError('the functions of a disk are missing');
   if (typeof functions.size === 'bigint') {
     return new FunctionsDisk(functions as CustomDisk<bigint>, (value) => value);
   }

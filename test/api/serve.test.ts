@@ -6,7 +6,15 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { connect, diskOf, fileDisk, listExports, memoryDisk, serve } from '../../src/index.js';
+import {
+  connect,
+  diskOf,
+  fileDisk,
+  listExports,
+  memoryDisk,
+  mount,
+  serve,
+} from '../../src/index.js';
 import type { DiskSource } from '../../src/index.js';
 
 const TIMED = { timeout: 60_000 };
@@ -148,6 +156,25 @@ describe('serving a disk', TIMED, () => {
       await assert.rejects(serve(await memoryDisk(512), options), { name });
     });
   }
+
+  it('refuses what JavaScript lets one leave out, by its name', async () => {
+    const disk = await memoryDisk(512);
+    const untyped = (call: unknown) => call as (...words: unknown[]) => Promise<unknown>;
+    const [anyServe, anyMount] = [untyped(serve), untyped(mount)];
+    const anyDiskOf = (...words: unknown[]) =>
+      Promise.resolve(words).then((all) => untyped(diskOf)(...all));
+    for (const [call, message] of [
+      [() => anyServe(disk), /^where to serve, \{ on \}, is missing$/],
+      [() => anyServe(disk, {}), /^`on`, where to listen, is missing$/],
+      [() => anyServe(memoryDisk(512), { on: 0 }), /^it is the promise of a disk: await it$/],
+      [() => anyMount(), /^what mount\(\) is to do, \{ disk, at \}, is missing$/],
+      [() => anyMount({ disk }), /^`at`, where to mount, is no string$/],
+      [() => anyMount({ disk: memoryDisk(512), at: folder }), /await it$/],
+      [() => anyDiskOf(), /^the functions of a disk are missing$/],
+    ] as const) {
+      await assert.rejects(call, { name: 'TypeError', message });
+    }
+  });
 
   it('refuses what is no disk, and listens nowhere then', async () => {
     const on = join(folder, 'nobody');
