@@ -129,7 +129,7 @@ async function openEncrypted<T>(
     // With TLS 1.3 a server tells after its handshake that it refuses ours.
     if (transport.failure !== undefined) throw tlsProblem(transport.failure, identified);
     const hungUp = error instanceof EndOfStreamError && error.atStart;
-    throw hungUp && identified === false ? hungUpAfterTls(error) : error;
+    throw hungUp ? hungUpAfterTls(error, identified) : error;
   }
 }
 

@@ -75,9 +75,13 @@ const UNCLEAR: ReadonlySet<string> = new Set([
 const wantsOurs = (identified: boolean | undefined): string =>
   identified === false ? `; perhaps it wants a certificate of ours: ${OUR_CERTIFICATE}` : '';
 
-/** With TLS 1.3 a server checks who we are after the handshake; some hang up without a word. */
-export function hungUpAfterTls(cause: unknown): HandshakeError {
-  return new HandshakeError(`it hung up right after the TLS handshake${wantsOurs(false)}`, {
+/**
+ * With TLS 1.3 a server checks who we are after the handshake; some hang up without a word, or so that it is lost.
+ * @param identified as for `tlsProblem`
+ */
+export function hungUpAfterTls(cause: unknown, identified: boolean | undefined): HandshakeError {
+  const why = wantsOurs(identified) || '; perhaps it refuses our certificate or key';
+  return new HandshakeError(`it hung up right after the TLS handshake${why}`, {
     cause,
     failure: 'tls',
   });

@@ -2,11 +2,14 @@
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import fs, { chmod, copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import fs, { chmod, copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { syncBuiltinESMExports } from 'node:module';
+import { connect } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, it } from 'node:test';
+import { createServer as createTlsServer } from 'node:tls';
 import { flushDisk, readDisk, writeDisk, zeroDisk } from '../../src/disk/promises.js';
 import { Option, OptionReply } from '../../src/nbd/constants.js';
 import { HandshakeError } from '../../src/nbd/errors.js';
@@ -234,13 +237,12 @@ describe(
           await roundTrip(unixUri(await start(), owning()));
         });
         it(`is not let in without: ${name}`, async () => {
-          const server = await start();
           await fails(
-            unixUri(server, trusting()),
+            unixUri(await start(), trusting()),
             /wants a certificate of ours: client-cert\.pem and client-key\.pem in tls-certificates=$/,
           );
           await fails(
-            unixUri(server, { 'tls-certificates': keys.clientOfOthers }),
+            unixUri(await start(), { 'tls-certificates': keys.clientOfOthers }),
             /TLS|hung up|closed the connection/,
           );
         });
@@ -370,6 +372,36 @@ describe(
         const uri = `nbds://localhost:${port}/?${query(trusting())}`;
         await fails(uri, /hung up during the TLS handshake/);
       });
+
+      for (const [what, parameters, message] of [
+        ['one', owning, /hung up right after the TLS handshake; perhaps it refuses our cert/],
+        ['none', trusting, /hung up right after the TLS handshake; perhaps it wants a certificate/],
+      ] as const) {
+        it(`where the server refuses us without a word afterwards, who have a certificate: ${what}`, async () => {
+          const [key, cert] = await Promise.all(
+            ['server-key.pem', 'server-cert.pem'].map((name) => readFile(join(keys.server, name))),
+          );
+          let peer: Socket | undefined;
+          const inner = createTlsServer({ key, cert }, (secure) => {
+            peer?.destroy();
+            secure.on('error', () => undefined).destroy();
+          });
+          await new Promise<void>((resolve) => inner.listen(0, '127.0.0.1', resolve));
+          const behind = connect((inner.address() as AddressInfo).port, '127.0.0.1');
+          cleanups.push(async () => {
+            behind.destroy();
+            await new Promise((resolve) => inner.close(resolve));
+          });
+          behind.on('data', (data) => peer?.write(data));
+          const ack = optionReply(Option.STARTTLS, OptionReply.ACK);
+          const answer = answerStartTls(ack, (data, socket) => {
+            peer = socket;
+            behind.write(data);
+          });
+          const { port } = await listening(answer);
+          await fails(`nbds://localhost:${port}/?${query(parameters())}`, message);
+        });
+      }
     });
 
     describe('with files that are not as they should be', () => {
